@@ -1,0 +1,12 @@
+"""The cases, found by globbing: a folder with a ``case.yaml`` is a case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HOME = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """All case names, sorted."""
+    return sorted(path.parent.name for path in HOME.glob("*/case.yaml"))

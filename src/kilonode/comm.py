@@ -1,0 +1,249 @@
+"""The one place that knows MPI and Horovod.
+
+Rules it keeps (measured, docs/decisions.md): mpi4py is imported before torch and Horovod, so that mpi4py owns
+``MPI_Init`` and ``MPI_Finalize``; small agreements go through mpi4py on a communicator of their own; ranks
+leave together. Without a launcher there is one rank and neither library is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kilonode.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+LAUNCHED_BY = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
+"""What mpiexec, srun and aprun set in a rank's environment (MPICH/Slurm PMI2, PMIx, Open MPI, PALS)."""
+BACKENDS = ("horovod", "mpi4py")
+GRADIENT_GROUPS = 4
+"""Fused messages a step: few and always the same, so that a run can be repeated bit for bit."""
+
+
+class Comm:
+    """One rank, alone. ``MpiComm`` has the same methods for many.
+
+    Attributes
+    ----------
+    rank, size : int
+        This rank's number and how many there are.
+    local_rank : int
+        This rank's number on its node.
+    backend : str
+        ``single``, ``mpi4py`` or ``horovod``.
+    """
+
+    rank = 0
+    size = 1
+    local_rank = 0
+    backend = "single"
+    library = "none"
+
+    @property
+    def is_root(self) -> bool:
+        """Rank 0, the one that prints and writes what all share."""
+        return self.rank == 0
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """Everybody's value on rank 0, in rank order; None elsewhere."""
+        return [value]
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Everybody's value on every rank, in rank order."""
+        return [value]
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value."""
+        return value
+
+    def barrier(self) -> None:
+        """Wait for all."""
+
+    def highest(self, level: int) -> int:
+        """The largest level any rank has."""
+        return level
+
+    def sum(self, values: Sequence[float]) -> np.ndarray:
+        """Sum over ranks, float64, always added in rank order: the bits do not depend on the placement."""
+        return np.sum(np.asarray(self.allgather(np.asarray(values, dtype=np.float64))), axis=0)
+
+    def distribute(
+        self, optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, torch.nn.Parameter]]
+    ) -> torch.optim.Optimizer:
+        """The optimiser, made to add gradients over ranks."""
+        return optimizer
+
+    def synchronise(self, optimizer: torch.optim.Optimizer) -> None:
+        """Wait until every ``.grad`` is the sum over ranks."""
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """One step with the gradients as they are."""
+        optimizer.step()
+
+    def share(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Overwrite tensors with rank 0's, in place."""
+
+    def close(self) -> None:
+        """Leave together."""
+
+
+class MpiComm(Comm):
+    """Many ranks; gradients through mpi4py, everything else too."""
+
+    backend = "mpi4py"
+
+    def __init__(self) -> None:
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self._world = MPI.COMM_WORLD.Dup()
+        self.rank = self._world.rank
+        self.size = self._world.size
+        self.library = MPI.Get_library_version().split("\n")[0].strip()
+        node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank = node.rank
+        node.Free()
+
+    def gather(self, value: Any) -> list[Any] | None:  # noqa: D102 - as in Comm
+        found: list[Any] | None = self._world.gather(value)
+        return found
+
+    def allgather(self, value: Any) -> list[Any]:  # noqa: D102
+        found: list[Any] = self._world.allgather(value)
+        return found
+
+    def broadcast(self, value: Any) -> Any:  # noqa: D102
+        return self._world.bcast(value)
+
+    def barrier(self) -> None:  # noqa: D102
+        self._world.Barrier()
+
+    def highest(self, level: int) -> int:  # noqa: D102
+        answer = np.array([level], dtype=np.int32)
+        self._world.Allreduce(self._mpi.IN_PLACE, answer, op=self._mpi.MAX)
+        return int(answer[0])
+
+    def synchronise(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: D102
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._world.Allreduce(self._mpi.IN_PLACE, parameter.grad.numpy())
+
+    def share(self, tensors: dict[str, torch.Tensor]) -> None:  # noqa: D102
+        for name in sorted(tensors):
+            self._world.Bcast(tensors[name].detach().numpy())
+
+    def close(self) -> None:  # noqa: D102
+        self._world.Barrier()
+
+
+class HorovodComm(MpiComm):
+    """Gradients through Horovod, overlapped with the backward pass; the rest as in ``MpiComm``."""
+
+    backend = "horovod"
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A group is one message, never merged with its neighbours: what is added together, and in which
+        # order, must not depend on timing.
+        os.environ.setdefault("HOROVOD_DISABLE_GROUP_FUSION", "1")
+        os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "120")
+        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", "600")
+        try:
+            import horovod.torch as hvd
+        except ImportError as error:
+            raise UserError(
+                f"expected Horovod, got {error} (--backend horovod); run `make env`, or use --backend mpi4py"
+            ) from error
+        hvd.init()
+        if hvd.size() != self.size:
+            raise UserError(
+                f"expected Horovod to see {self.size} ranks as MPI does, got {hvd.size()}; "
+                "Horovod was built against another MPI: remove its cached wheel and run `make env`"
+            )
+        self._hvd = hvd
+
+    def distribute(  # noqa: D102
+        self, optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, torch.nn.Parameter]]
+    ) -> torch.optim.Optimizer:
+        # Sum, not Average: the loss is already divided by the samples of all ranks, which may be unequal.
+        wrapped: torch.optim.Optimizer = self._hvd.DistributedOptimizer(
+            optimizer, named_parameters=named, op=self._hvd.Sum, num_groups=GRADIENT_GROUPS
+        )
+        return wrapped
+
+    def synchronise(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: D102
+        optimizer.synchronize()  # type: ignore[attr-defined] # added by DistributedOptimizer
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: D102
+        with optimizer.skip_synchronize():  # type: ignore[attr-defined] # added by DistributedOptimizer
+            optimizer.step()
+
+    def close(self) -> None:  # noqa: D102
+        self._world.Barrier()
+        self._hvd.shutdown()
+
+
+def start(backend: str = "mpi4py") -> Comm:
+    """Join the ranks this process was started with.
+
+    Parameters
+    ----------
+    backend : str
+        ``horovod`` for training; ``mpi4py`` for everything that reduces no gradients (torch is not imported).
+
+    Raises
+    ------
+    UserError
+        The launcher started several tasks but MPI sees one: each would believe it were alone.
+    """
+    if not any(name in os.environ for name in LAUNCHED_BY):
+        _assert_alone()
+        return Comm()
+    # MPICH otherwise adds inside a node first, so that the bits depend on which ranks share a node (seen at 3
+    # and 6 ranks on two nodes; docs/decisions.md has the cost). A site may set it to 1.
+    os.environ.setdefault("MPIR_CVAR_ALLREDUCE_DEVICE_COLLECTIVE", "0")
+    comm = HorovodComm() if backend == "horovod" else MpiComm()
+    if comm.size == 1:
+        _assert_alone()
+    return comm
+
+
+def failed(lines: Sequence[str], code: int, patience_s: float = 5.0) -> Sequence[str]:
+    """What to print when this rank cannot go on; other ranks must neither wait for it for ever nor repeat it.
+
+    If all ranks fail within ``patience_s`` (bad input usually fails all), rank 0 gets everybody's lines, the
+    others none, and all may exit normally. Otherwise this rank prints its lines and ends all ranks.
+    """
+    if "mpi4py.MPI" not in sys.modules:
+        return lines
+    from mpi4py import MPI
+
+    if not MPI.Is_initialized() or MPI.Is_finalized() or MPI.COMM_WORLD.size == 1:
+        return lines
+    request, deadline = MPI.COMM_WORLD.Ibarrier(), time.monotonic() + patience_s
+    while not request.Test():
+        if time.monotonic() > deadline:
+            for line in lines:
+                print(f"rank {MPI.COMM_WORLD.rank}: {line}", file=sys.stderr, flush=True)
+            MPI.COMM_WORLD.Abort(code)
+        time.sleep(0.01)
+    everybody = MPI.COMM_WORLD.gather(tuple(lines))
+    return list(dict.fromkeys(line for part in everybody for line in part)) if everybody is not None else ()
+
+
+def _assert_alone() -> None:
+    """`srun --mpi=none` starts N jobs of one rank without a word; refuse that."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) if "SLURM_STEP_ID" in os.environ else 1
+    if tasks > 1:
+        raise UserError(
+            f"expected {tasks} MPI ranks as Slurm started, got 1 (SLURM_STEP_NUM_TASKS); "
+            "start them with srun --mpi=pmi2 and an MPICH-compatible library"
+        )

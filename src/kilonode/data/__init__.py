@@ -1,0 +1,1 @@
+"""From raw shards to shuffled batches: simulate or ingest, split, shuffle once, check, load."""

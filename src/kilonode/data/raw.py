@@ -1,0 +1,147 @@
+"""The raw folder that simulate and ingest write and preprocess reads: shards and an index written last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kilonode.cases.contract import Tables
+from kilonode.comm import Comm
+from kilonode.data import shard
+from kilonode.errors import DataError, UserError
+from kilonode.progress import progress
+from kilonode.records import Json, conditions, digest, file_digest, read_json, write_json
+
+Make = Callable[[int], Tables]
+"""Shard number -> its tables; must depend on the number alone."""
+
+
+def write(index: Path, what: str, count: int, make: Make, tables: Json, attributes: Json, comm: Comm) -> None:
+    """Make the missing shards, share them over ranks round robin, and write the index last.
+
+    A rerun keeps every complete shard of the same attributes: a killed run continues where it was.
+    A failure on any rank ends all of them with its message.
+
+    Parameters
+    ----------
+    index : Path
+        ``.../raw/index.json``; shards ``shard_00000.h5 ...`` stand beside it.
+    what : str
+        For the progress line.
+    count : int
+        Number of shards.
+    make : callable
+        Gives the tables of one shard.
+    tables : dict
+        Table -> field -> description; empty shapes are taken from the arrays (ingest).
+    attributes : dict
+        Attributes of every file; their digest decides whether an old shard still holds.
+    comm : Comm
+        The ranks that share the work.
+    """
+    identity = digest([attributes, tables])
+    mine, failure = range(comm.rank, count, comm.size), None
+    made: dict[int, Json] = {}
+    try:
+        for number in progress(mine, len(mine), what, comm.is_root):
+            path = index.parent / f"shard_{number:05d}.h5"
+            if not _holds(path, identity):
+                _write_shard(path, make(number), tables, {**attributes, "identity": identity})
+            made[number] = {"file": path.name, "sha256": file_digest(path), **_describe(path, tables)}
+    except UserError as error:
+        failure = error
+    failures = [error for error in comm.allgather(failure) if error is not None]
+    if failures:
+        raise failures[0]
+    gathered = comm.gather(made)
+    if gathered is not None:
+        shards = [entry for _, entry in sorted(item for part in gathered for item in part.items())]
+        described = shards[0].pop("fields")
+        for entry in shards[1:]:
+            if entry.pop("fields") != described:
+                raise DataError(
+                    f"expected the same fields in all shards, got others ({entry['file']}); mend the source"
+                )
+        write_json(index, {"tables": described, "shards": shards, **attributes, "conditions": conditions(seeds=[])})
+    comm.barrier()
+
+
+def _holds(path: Path, identity: str) -> bool:
+    """Whether a complete shard of this identity is there already."""
+    try:
+        with shard.opened(path) as file:
+            return bool(file.attrs.get("identity") == identity)
+    except DataError:
+        return False
+
+
+def _write_shard(path: Path, content: Tables, tables: Json, attributes: Json) -> None:
+    arrays, fields = {}, {}
+    for table, columns in content.items():
+        for name, array in columns.items():
+            shard.refuse_non_finite(f"{table}/{name}", array, path)
+            arrays[f"{table}/{name}"] = array
+            fields[f"{table}/{name}"] = tables[table][name]
+    missing = [f"{t}/{name}" for t, columns in tables.items() for name in columns if f"{t}/{name}" not in arrays]
+    if missing:
+        raise DataError(f"expected fields {', '.join(missing)}, got none of them ({path}); they are in the description")
+    shard.write(path, arrays, fields, attributes)
+
+
+def _describe(path: Path, tables: Json) -> Json:
+    """Rows of each table in a shard, and its fields with shapes and types filled in."""
+    rows: dict[str, int] = {}
+    fields: Json = {}
+    with shard.opened(path) as file:
+        for table, columns in tables.items():
+            fields[table] = {}
+            for name, spec in columns.items():
+                dataset = file[f"{table}/{name}"]
+                have = {"shape": list(dataset.shape[1:]), "dtype": str(dataset.dtype)}
+                for key, value in have.items():
+                    if spec.get(key, value) != value:
+                        raise DataError(f"expected {table}/{name} of {key} {spec[key]}, got {value} ({path})")
+                rows.setdefault(table, dataset.shape[0])
+                if dataset.shape[0] != rows[table]:
+                    raise DataError(
+                        f"expected {rows[table]} samples in {table}/{name}, got {dataset.shape[0]} ({path})"
+                    )
+                fields[table][name] = {**spec, **have}
+    return {"rows": rows, "fields": fields}
+
+
+class Raw:
+    """A raw folder, opened: what its index promises is checked against the files.
+
+    Attributes
+    ----------
+    fields : dict
+        Field -> description, of the chosen table.
+    rows : list of int
+        Samples of the table in each shard.
+    """
+
+    def __init__(self, index: Path, table: str) -> None:
+        content = read_json(index)
+        if table not in content["tables"]:
+            raise DataError(f"expected a table {table!r}, got {', '.join(content['tables'])} ({index}); check --table")
+        self.content: Json = content
+        self.fields: Json = content["tables"][table]
+        self.rows: list[int] = [entry["rows"][table] for entry in content["shards"]]
+        self._paths = [index.parent / entry["file"] for entry in content["shards"]]
+        self._table = table
+
+    def read(self, number: int, name: str) -> np.ndarray[Any, Any]:
+        """One field of one shard, whole."""
+        with shard.opened(self._paths[number]) as file:
+            array: np.ndarray[Any, Any] = file[f"{self._table}/{name}"][()]
+        spec = self.fields[name]
+        if array.shape != (self.rows[number], *spec["shape"]) or str(array.dtype) != spec["dtype"]:
+            raise DataError(
+                f"expected {self._table}/{name} of shape {(self.rows[number], *spec['shape'])}, {spec['dtype']}, "
+                f"got {array.shape}, {array.dtype} ({self._paths[number]}); rerun simulate or ingest"
+            )
+        return array

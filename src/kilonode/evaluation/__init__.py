@@ -1,0 +1,1 @@
+"""What a trained network is worth, on test groups, beside the methods a referee would ask for."""

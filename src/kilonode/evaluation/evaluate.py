@@ -1,0 +1,155 @@
+"""Stage ``evaluate``: one trained network on the test groups, with intervals, beside the baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from sklearn.decomposition import PCA
+
+from kilonode import config
+from kilonode.cases import contract
+from kilonode.data.split import SPLITS
+from kilonode.data.store import Store
+from kilonode.evaluation import classes, intervals, read_outs
+from kilonode.evaluation.network import Network
+from kilonode.progress import progress
+from kilonode.records import Json, complete, conditions, figure, write_json
+
+DECILES = 10
+
+
+def run(case: str, task: str, data: str, seed: int, store: Path, weights: Path, output: Path, curves: Path) -> None:
+    """Measure, and write the record and the scores behind it.
+
+    Parameters
+    ----------
+    case, task, data, seed
+        What was trained.
+    store : Path
+        Index of the store; test groups and truth are opened here.
+    weights : Path
+        What ``train`` wrote.
+    output : Path
+        The record, schemas/bench.json; each figure also has question, metric, method and role.
+    curves : Path
+        HDF5: ``<question>/<method>/{label,score}`` of the linear probes or of the classes.
+    """
+    settings = config.task(case, data, task)
+    stores = {split: Store(store, split, truth=True) for split in SPLITS}
+    network = Network(case, task, settings, stores["test"], weights)
+    raw = {split: stores[split].read(network.scaler.field) for split in SPLITS}
+    if settings.get("target"):
+        rows, scores = classes.compare(contract.load(case), task, settings, network, raw, stores)
+    else:
+        rows, scores = _codes(case, task, settings, network, raw, stores, simulated=data in config.TIERS)
+    label = f"{case}/{config.data_name(data)}/{task}"
+    named = {"case": case, "data": config.data_name(data), "task": task, "seed": seed}
+    for row in rows:
+        row.update(named, name="/".join([label, row["question"], row["metric"], row["method"]]))
+    write_curves(curves, scores)
+    index = stores["test"].index
+    write_json(
+        output,
+        {
+            "bench": "evaluate",
+            "figures": rows,
+            "conditions": conditions(
+                seeds=[seed],
+                source=index["source"],
+                simulated=index["simulated"],
+                split_sha256=index["split_sha256"],
+                rows=index["rows"],
+                model=settings["model"],
+                training=settings["training"],
+                parameters=sum(p.numel() for p in network.model.parameters()),
+            ),
+        },
+    )
+
+
+def _codes(
+    case: str,
+    task: str,
+    settings: Json,
+    network: Network,
+    raw: dict[str, np.ndarray],
+    stores: dict[str, Store],
+    simulated: bool,
+) -> tuple[list[Json], read_outs.Curves]:
+    """The code of an unlabelled network against PCA of the same width and the case's classical features."""
+    blocks, pca = representations(case, task, network, raw, stores, simulated)
+    questions = settings.get("read_outs", {})
+    rows, curves = _reconstruction(network, raw["test"], pca, stores["test"].read("group")), {}
+    for name in progress(questions, len(questions), f"evaluate {case}/{task}"):
+        question = read_outs.ask(name, questions[name], stores, blocks)
+        found, scores = read_outs.answer(question, blocks)
+        rows += found
+        curves.update(scores)
+    return rows, curves
+
+
+def representations(
+    case: str, task: str, network: Network, raw: dict[str, np.ndarray], stores: dict[str, Store], simulated: bool
+) -> tuple[dict[str, dict[str, np.ndarray]], PCA]:
+    """Every representation of every split: code, pca (same width, fitted on training groups), classical, oracle."""
+    blocks: dict[str, dict[str, np.ndarray]] = {"code": {split: network.features(raw[split]) for split in SPLITS}}
+    flat = {split: network.scaler(raw[split]).reshape(len(raw[split]), -1) for split in SPLITS}
+    width = min(blocks["code"]["train"].shape[1], *flat["train"].shape)
+    pca = PCA(n_components=width, svd_solver="randomized", random_state=0).fit(flat["train"])
+    blocks["pca"] = {split: pca.transform(flat[split]) for split in SPLITS}
+    baseline = contract.load(case).baseline
+    for split in SPLITS:
+        for name, block in baseline.features(task, network.scaler.select(raw[split])).items():
+            blocks.setdefault(name, {})[split] = block
+        truth = {name: stores[split].read(name) for name in stores[split].fields if name.startswith("truth/")}
+        for name, block in (baseline.oracle(task, truth) if simulated else {}).items():
+            blocks.setdefault(name, {})[split] = block
+    return blocks, pca
+
+
+def _reconstruction(network: Network, raw: np.ndarray, pca: PCA, groups: np.ndarray) -> list[Json]:
+    """Mean squared error a pixel in the network's units, of network and PCA; also by decile of the input's size."""
+    x = network.scaler(raw).reshape(len(raw), -1)
+    errors = {
+        "code": ((network.outputs(raw).reshape(len(raw), -1) - x) ** 2).mean(axis=1),
+        "pca": ((pca.inverse_transform(pca.transform(x)) - x) ** 2).mean(axis=1),
+    }
+    resampled = intervals.resamples(groups)
+    decile = np.argsort(np.argsort(network.scaler.select(raw).reshape(len(raw), -1).sum(axis=1))) * DECILES // len(raw)
+    rows = []
+    for method, error in errors.items():
+        role = "network" if method == "code" else "baseline"
+        labels: dict[str, Any] = {
+            "question": "reconstruction",
+            "method": method,
+            "role": role,
+            "n": len(raw),
+            "about": "",
+        }
+        whole = intervals.bootstrap(intervals.mean(error), resampled)
+        rows.append(figure("", whole.value, "1", whole.interval, metric="mse", **labels))
+        for number in range(DECILES):
+            value = float(error[decile == number].mean())
+            rows.append(figure("", value, metric=f"mse_decile_{number + 1:02d}", **labels))
+    return rows
+
+
+def write_curves(path: Path, curves: read_outs.Curves) -> None:
+    """Scores as HDF5, complete or not at all."""
+    with complete(path) as temporary, h5py.File(temporary, "w") as file:
+        for question, methods in curves.items():
+            for method, (label, score) in methods.items():
+                file[f"{question}/{method}/label"] = label
+                file[f"{question}/{method}/score"] = score
+
+
+def read_curves(path: Path) -> read_outs.Curves:
+    """What ``write_curves`` wrote."""
+    with h5py.File(path, "r") as file:
+        return {
+            question: {method: (group["label"][()], group["score"][()]) for method, group in methods.items()}
+            for question, methods in file.items()
+        }

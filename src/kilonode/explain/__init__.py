@@ -1,0 +1,1 @@
+"""What a trained network has learned: maps of its code, what it looks at, figures."""

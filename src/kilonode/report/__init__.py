@@ -1,0 +1,1 @@
+"""What gathers: one table, one page, and the front to the workflow."""

@@ -1,0 +1,117 @@
+"""Checkpoints: written by rank 0, complete or not at all, verified before they are used.
+
+A checkpoint is two files: tensors (``.safetensors``: loading it can run no code) and, renamed into place after
+it, a ``.json`` with the loop's state and the tensors' hash. Without a matching pair there is no checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from kilonode.comm import Comm
+from kilonode.errors import UserError
+from kilonode.records import Json, complete, file_digest, read_json, write_json
+
+KEEP = 2
+Tensors = dict[str, torch.Tensor]
+
+
+def save(folder: Path, step: int, tensors: Tensors, state: Json) -> None:
+    """Write a checkpoint and remove all but the newest ``KEEP``. Called on rank 0.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's state folder.
+    step : int
+        Optimiser steps done; names the files.
+    tensors : dict
+        Everything that is a tensor.
+    state : dict
+        Everything else, as JSON.
+    """
+    path = folder / f"checkpoint-{step:09d}.safetensors"
+    with complete(path) as temporary:
+        safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        sha256 = file_digest(temporary)
+    write_json(path.with_suffix(".json"), {**state, "sha256": sha256})
+    for old in sorted(folder.glob("checkpoint-*.json"))[:-KEEP]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def clear(folder: Path) -> None:
+    """Remove every checkpoint and the records of the run: a new run starts."""
+    for pattern in ("checkpoint-*", "metrics.jsonl", "status.json"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def newest(folder: Path, identity: str) -> tuple[Tensors, Json] | None:
+    """The newest checkpoint whose hash holds and which belongs to this run; a broken one is named and passed over."""
+    for path in sorted(folder.glob("checkpoint-*.json"), reverse=True):
+        tensors = path.with_suffix(".safetensors")
+        try:
+            state: Json = read_json(path)
+            if state["identity"] != identity:
+                continue
+            if not tensors.is_file() or file_digest(tensors) != state["sha256"]:
+                raise UserError(f"expected the checkpoint as it was written, got another file ({tensors})")
+        except UserError as error:
+            print(f"warning: {error}; trying the one before", file=sys.stderr)
+            continue
+        return safetensors.torch.load_file(tensors), state
+    return None
+
+
+def restore(folder: Path, identity: str, comm: Comm) -> tuple[Tensors, Json] | None:
+    """``newest`` on every rank; only rank 0 reads."""
+    found = newest(folder, identity) if comm.is_root else None
+    described = None
+    if found is not None:
+        described = ({name: (tensor.shape, tensor.dtype) for name, tensor in found[0].items()}, found[1])
+    described = comm.broadcast(described)
+    if described is None:
+        return None
+    shapes, state = described
+    tensors = (
+        found[0] if found is not None else {name: torch.empty(*spec[0], dtype=spec[1]) for name, spec in shapes.items()}
+    )
+    comm.share(tensors)
+    return tensors, state
+
+
+def flat(optimizer: torch.optim.Optimizer) -> Tensors:
+    """An optimiser's state as named tensors, ``optimizer.<parameter>.<name>``."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{index}.{name}": value if torch.is_tensor(value) else torch.tensor(value)
+        for index, values in state.items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def unflatten(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Put back what ``flat`` gave."""
+    content = optimizer.state_dict()
+    content["state"] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            content["state"].setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict(content)
+
+
+def with_prefix(prefix: str, tensors: Tensors) -> Tensors:
+    """Names prefixed."""
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def under_prefix(prefix: str, tensors: Tensors) -> Tensors:
+    """The tensors of this prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,67 @@
+"""Stage ``finish``: the state of a training becomes the rule's outputs and its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import safetensors.torch
+
+from kilonode.errors import EXIT_AGAIN, UserError
+from kilonode.records import Json, complete, figure, read_json, write_json
+from kilonode.training import checkpoint
+
+
+def run(state: Path, weights: Path, metrics: Path) -> int:
+    """Write weights and record of a complete training.
+
+    Returns
+    -------
+    int
+        0 if it is complete; 75 if it was stopped and the same command continues it.
+
+    Raises
+    ------
+    UserError
+        It diverged, or there is no training here: another try would end the same way.
+    """
+    status: Json = read_json(state / "status.json")
+    if status["status"] == "stopped":
+        print(f"train: stopped ({status['reason']}) at step {status['step']}; run the same command to continue")
+        return EXIT_AGAIN
+    if status["status"] == "diverged":
+        raise UserError(
+            f"expected a finite loss, got none by step {status['step']} ({state}); "
+            "lower training.lr or training.clip in case.yaml; the last good checkpoint is kept"
+        )
+    found = checkpoint.newest(state, status["identity"])
+    if found is None:
+        raise UserError(
+            f"expected the last checkpoint of a complete training, got none ({state}); remove it and rerun train"
+        )
+    history = [json.loads(line) for line in (state / "metrics.jsonl").read_text().splitlines()]
+    with complete(weights) as temporary:
+        best = checkpoint.under_prefix("best.", found[0])
+        safetensors.torch.save_file(best, temporary, metadata={"identity": status["identity"]})
+    write_json(metrics, {"bench": "train", **_figures(status, history), "history": history})
+    write_json(state / "status.json", {**status, "finished": True})
+    return 0
+
+
+def _figures(status: Json, history: list[Json]) -> Json:
+    """The numbers of a training in the shape of schemas/bench.json."""
+    later = history[1:] or history  # the first epoch warms caches
+    rate = sum(record["samples_per_s"] for record in later) / len(later)
+    return {
+        "figures": [
+            figure("best_validation_loss", status["best_validation_loss"]),
+            figure("best_epoch", status["best_epoch"], "epoch"),
+            figure("epochs", status["epoch"], "epoch"),
+            figure("parameters", status["parameters"]),
+            figure("samples_per_s", rate, "samples/s"),
+            figure("input_wait", sum(record["input_wait"] for record in later) / len(later)),
+            figure("communication_wait", sum(record["communication_wait"] for record in later) / len(later)),
+            figure("step_median", history[-1]["step_ms"]["p50"], "ms"),
+        ],
+        "conditions": status["conditions"],
+    }

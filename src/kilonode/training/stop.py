@@ -1,0 +1,73 @@
+"""When to stop: a signal on any rank, or the end of the allocation drawing near. All ranks decide together."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from kilonode.comm import Comm
+from kilonode.errors import UserError
+
+GO, SAVE, STOP, DIVERGED = range(4)
+"""What ranks agree on after a step; the largest wins."""
+RESERVE_S = 30.0
+"""Kept for the last checkpoint, or three times the slowest one so far if that is more."""
+SAVE_EVERY_S = 600.0
+
+
+def seconds_left(text: str) -> float | None:
+    """``[days-][[hours:]minutes:]seconds`` as ``squeue -o %L`` prints it; None where there is no limit.
+
+    Raises
+    ------
+    UserError
+        Not a time.
+    """
+    if text in ("", "UNLIMITED", "NOT_SET", "INVALID"):
+        return None
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)", text)
+    if match is None:
+        raise UserError(f"expected [days-][[hours:]minutes:]seconds, got {text!r} (--time-left)")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+class Watch:
+    """Asks all ranks, every few steps, whether to go on.
+
+    Parameters
+    ----------
+    comm : Comm
+        The ranks.
+    time_left : str
+        What the scheduler grants, from now on.
+    """
+
+    def __init__(self, comm: Comm, time_left: str) -> None:
+        self._comm = comm
+        left = seconds_left(time_left)
+        self._deadline = None if left is None else time.monotonic() + left
+        self._saved = time.monotonic()
+        self._slowest_save = 0.0
+
+    @property
+    def reason(self) -> str:
+        """Why this rank wants to stop, or nothing."""
+        if signal := os.environ.get("KILONODE_STOP"):
+            return signal
+        reserve = max(RESERVE_S, 3 * self._slowest_save)
+        if self._deadline is not None and time.monotonic() > self._deadline - reserve:
+            return "time limit"
+        return ""
+
+    def decide(self, diverged: bool) -> int:
+        """GO, SAVE, STOP or DIVERGED, the same on every rank."""
+        wish = SAVE if time.monotonic() - self._saved > SAVE_EVERY_S else GO
+        wish = STOP if self.reason else wish
+        return self._comm.highest(DIVERGED if diverged else wish)
+
+    def saved(self, seconds: float) -> None:
+        """A checkpoint was written and took this long."""
+        self._saved = time.monotonic()
+        self._slowest_save = max(self._slowest_save, seconds)

@@ -1,0 +1,110 @@
+"""Stage ``train``: one task of one data set with one seed, on any number of ranks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from kilonode import comm, config
+from kilonode.cases import contract
+from kilonode.data.loader import Loader
+from kilonode.data.store import Store
+from kilonode.data.transform import Scaler
+from kilonode.errors import UserError
+from kilonode.records import Json, conditions, digest, read_json, write_json
+
+
+def run(case: str, task: str, data: str, seed: int, store: Path, state: Path, backend: str, time_left: str) -> None:
+    """Train until the end, a stop or a divergence, and say which in ``state/status.json``.
+
+    A rerun continues from the newest valid checkpoint of the same configuration. Every rank exits 0 also when
+    it stops early: a failing rank makes ``srun`` kill its peers (hpc notes); ``finish`` gives the exit code.
+
+    Parameters
+    ----------
+    case, task, data : str
+        What to train on.
+    seed : int
+        Of the weights, the order and the noise.
+    store : Path
+        Index of the store; test data and truth are not opened.
+    state : Path
+        Folder of checkpoints and records.
+    backend : str
+        horovod or mpi4py.
+    time_left : str
+        What the scheduler grants; empty: no limit.
+    """
+    settings = config.task(case, data, task)
+    rules: Json = settings["training"]
+    os.environ["OMP_NUM_THREADS"] = str(rules["threads"])  # read when torch is imported
+    ranks = comm.start(backend)  # before torch: mpi4py must own MPI
+    import torch
+
+    from kilonode.training import checkpoint
+    from kilonode.training.loop import Trainer
+    from kilonode.training.stop import Watch
+
+    watch = Watch(ranks, time_left)
+    torch.set_num_threads(rules["threads"])
+    torch.set_flush_denormal(True)
+    torch.manual_seed(seed)
+    if ranks.size > rules["batch"]:
+        raise UserError(
+            f"expected at most {rules['batch']} ranks, one for each sample of a global batch, got {ranks.size}; "
+            f"use fewer ranks or raise training.batch of {task} in case.yaml"
+        )
+    splits = [Store(store, name) for name in ("train", "validation")]
+    scaler = Scaler(settings["input"], splits[0].stats)
+    fields = [name for name in (scaler.field, settings.get("target")) if name]
+    first = scaler(splits[0].take(scaler.field, np.array([0])))
+    model = contract.load(case).models.build(task, settings["model"], first.shape[1:])
+    identity = digest(
+        [case, task, data, seed, settings["model"], rules, settings["input"], splits[0].index["identity"]]
+    )
+    if ranks.is_root:
+        state.mkdir(parents=True, exist_ok=True)
+        if _finished(state):
+            checkpoint.clear(state)
+    ranks.barrier()
+    loaders = [
+        Loader(split, fields, rules["batch"], seed, ranks.rank, ranks.size, shuffle=name == "train")
+        for name, split in zip(("train", "validation"), splits, strict=True)
+    ]
+    trainer = Trainer(model, settings, (loaders[0], loaders[1]), scaler, ranks, state, seed, identity)
+    status = trainer.fit(watch)
+    if ranks.is_root:
+        write_json(state / "status.json", _status(status, watch.reason, trainer, identity, ranks, seed))
+        print(f"train: {status} after epoch {trainer.progress.epoch}, step {trainer.progress.step}", flush=True)
+    ranks.close()
+
+
+def _finished(state: Path) -> bool:
+    """Whether an earlier run here was turned into outputs: the next one starts anew."""
+    path = state / "status.json"
+    return path.is_file() and bool(read_json(path).get("finished"))
+
+
+def _status(status: str, reason: str, trainer: object, identity: str, ranks: comm.Comm, seed: int) -> Json:
+    progress = trainer.progress  # type: ignore[attr-defined] # typing it would import torch at the top
+    model = trainer.model  # type: ignore[attr-defined]
+    return {
+        "status": status,
+        "reason": reason,
+        "step": progress.step,
+        "epoch": progress.epoch,
+        "best_epoch": progress.best_epoch + 1,
+        "best_validation_loss": progress.best,
+        "identity": identity,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "conditions": conditions(
+            seeds=[seed],
+            ranks=ranks.size,
+            backend=ranks.backend,
+            mpi=ranks.library,
+            threads=trainer.rules["threads"],  # type: ignore[attr-defined]
+            job=os.environ.get("SLURM_JOB_ID"),
+        ),
+    }

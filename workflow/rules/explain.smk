@@ -1,0 +1,57 @@
+rule evaluate:
+    input:
+        store=store_of,
+        weights="results/{case}/{data}/{task}/seed-{seed}/weights.safetensors",
+    output:
+        record="results/{case}/{data}/{task}/seed-{seed}/evaluation.json",
+        curves="results/{case}/{data}/{task}/seed-{seed}/curves.h5",
+    log:
+        "logs/evaluate/{case}.{data}.{task}.seed-{seed}.log",
+    benchmark:
+        "logs/evaluate/{case}.{data}.{task}.seed-{seed}.tsv"
+    params:
+        data=data_argument,
+        read_outs=part("tasks", "{task}", "read_outs"),
+    resources:
+        nodes=1,
+        launch="",
+        layout="",
+    shell:
+        "OMP_NUM_THREADS={threads} {resources.launch} {resources.layout} kilonode evaluate --case {wildcards.case} "
+        "--task {wildcards.task} --data {params.data:q} --seed {wildcards.seed} --store {input.store:q} "
+        "--weights {input.weights:q} --output {output.record:q} --curves {output.curves:q} 2>&1 | tee {log:q} >&2"
+
+
+rule explain:
+    input:
+        store=store_of,
+        weights="results/{case}/{data}/{task}/seed-{seed}/weights.safetensors",
+        metrics="results/{case}/{data}/{task}/seed-{seed}/metrics.json",
+        curves="results/{case}/{data}/{task}/seed-{seed}/curves.h5",
+    output:
+        record="results/{case}/{data}/{task}/seed-{seed}/explanation.json",
+        figures=report(
+            directory("results/{case}/{data}/{task}/seed-{seed}/figures"),
+            patterns=["{figure}.png"],
+            caption="../report/figure.rst",
+            category="{case}",
+            subcategory="{data}: {task}",
+            labels={"figure": "{figure}", "seed": "{seed}"},
+        ),
+    log:
+        "logs/explain/{case}.{data}.{task}.seed-{seed}.log",
+    benchmark:
+        "logs/explain/{case}.{data}.{task}.seed-{seed}.tsv"
+    params:
+        data=data_argument,
+        columns=part("tasks", "{task}", "columns"),
+        explain=part("tasks", "{task}", "explain"),
+    resources:
+        nodes=1,
+        launch="",
+        layout="",
+    shell:
+        "OMP_NUM_THREADS={threads} {resources.launch} {resources.layout} kilonode explain --case {wildcards.case} "
+        "--task {wildcards.task} --data {params.data:q} --store {input.store:q} --weights {input.weights:q} "
+        "--curves {input.curves:q} --history {input.metrics:q} --output {output.record:q} "
+        "--figures {output.figures:q} 2>&1 | tee {log:q} >&2"

@@ -1,0 +1,31 @@
+# Checkpoints live in `state`, which is no output: Snakemake removes outputs before and after a failed job.
+rule train:
+    input:
+        store=store_of,
+    output:
+        weights="results/{case}/{data}/{task}/seed-{seed}/weights.safetensors",
+        metrics="results/{case}/{data}/{task}/seed-{seed}/metrics.json",
+    log:
+        "logs/train/{case}.{data}.{task}.seed-{seed}.log",
+    benchmark:
+        "logs/train/{case}.{data}.{task}.seed-{seed}.tsv"
+    params:
+        data=data_argument,
+        state="results/{case}/{data}/{task}/seed-{seed}/state",
+        table=part("tasks", "{task}", "table"),
+        inputs=part("tasks", "{task}", "input"),
+        target=part("tasks", "{task}", "target"),
+        model=part("tasks", "{task}", "model"),
+        training=part("tasks", "{task}", "training"),
+    resources:
+        nodes=1,
+        mpi="",
+        launch="",
+        layout="",
+    shell:
+        'left="$(squeue -h -j "${{SLURM_JOB_ID:-0}}" -o %L 2>/dev/null || true)"; '
+        "{resources.launch} {resources.layout} kilonode train --case {wildcards.case} --task {wildcards.task} "
+        "--data {params.data:q} --seed {wildcards.seed} --store {input.store:q} --state {params.state:q} "
+        '--time-left "$left" 2>&1 | tee {log:q} >&2; '
+        "kilonode finish --state {params.state:q} --weights {output.weights:q} --metrics {output.metrics:q} "
+        "2>&1 | tee -a {log:q} >&2"
