@@ -121,8 +121,8 @@ def test_srun_reaches_every_node() -> None:
 def test_a_rank_learns_its_world_size_from_the_step(tmp_path: Path) -> None:
     show = "echo ${SLURM_STEP_NUM_TASKS-none} ${SLURM_NTASKS-none} ${PMI_SIZE-none}"
     script = tmp_path / "show.sh"
-    step = "srun --mpi=pmi2 -N2 {} --ntasks-per-node=2 sh -c '" + show + "'"
-    script.write_text("\n".join(["#!/bin/sh", show, step.format("-n4"), step.format(""), ""]))
+    step = f"--ntasks-per-node=2 sh -c '{show}'"
+    script.write_text(f"#!/bin/sh\n{show}\nsrun --mpi=pmi2 -N2 -n4 {step}\nsrun --mpi=pmi2 -N2 {step}\n")
     log = tmp_path / "log"
     output("sbatch", "--wait", "-N3", "--ntasks-per-node=1", "--exclusive", f"--output={log}", str(script))
     batch, *ranks = [line for line in log.read_text().splitlines() if not line.startswith("srun: Warning")]

@@ -90,7 +90,7 @@ def run(
             "figures": found,
             "captions": captions,
             "conditions": conditions(
-                seeds=list(range(settings["explain"]["seeds"])), points=len(rows), **settings["explain"]
+                seeds=list(range(settings["explain"]["seeds"])), points=len(rows), perplexity=settings["explain"]["perplexity"]
             ),
         },
     )

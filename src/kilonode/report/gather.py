@@ -9,7 +9,7 @@ from typing import Any
 
 from kilonode import config
 from kilonode.errors import UserError
-from kilonode.records import Json, conditions, file_digest, read_json, write_json, write_text
+from kilonode.records import Json, conditions, file_digest, finite, read_json, write_json, write_text
 
 COLUMNS = (
     "case", "data", "task", "seed", "question", "metric", "method", "role", "value", "low", "high", "unit",
@@ -31,10 +31,10 @@ def run(records: list[Path], output: Path) -> None:
     runs = [_run(path) for path in records]
     figures = [row for found in runs for row in found.pop("figures")]
     seeds = sorted({seed for found in runs for seed in found["conditions"]["seeds"]})
-    summary = {"bench": "summary", "figures": figures, "runs": runs, "conditions": conditions(seeds=seeds)}
-    config.check(summary, config.schema("bench"), output)
+    measured = {"bench": "summary", "figures": figures, "conditions": conditions(seeds=seeds)}
+    config.check(finite(measured), config.schema("bench"), output)
     write_text(output.with_suffix(".csv"), _table(figures, runs))
-    write_json(output, summary)
+    write_json(output, {**measured, "runs": runs})
 
 
 def _run(path: Path) -> Json:

@@ -32,8 +32,8 @@ NO_NUISANCE = "charge rule"  # a block of three unlike numbers: their sum means 
 FEATURE_UNITS = {"total_charge": "sum of log(1 + pe)", "centroid_distance": "m"}
 RECONSTRUCTED, EXAMPLES, UNITS, ACROSS, NUISANCES = 4, 20, 16, 4, 4
 CAPTIONS = {
-    "reconstructions": "Light maps of a few test samples, each flash on its own row with its own colour scale: as seen, "
-    "as hidden in training, and as the network gives it back from what was seen. Grey is no light, whether a tube is "
+    "reconstructions": "Light maps of a few test samples, each flash on its own row with its own colour scale: as "
+    "seen, as hidden in training, and as the network gives it back from what was seen. Grey is no light, whether a tube is "
     "dead, saw nothing or was hidden.",
     "roc": "Two-class questions put to linear probes on the frozen code, on PCA of the same width, on classical "
     "features and on the truth (oracle, dotted). Where the total charge alone answers, the light pattern adds nothing.",
@@ -42,8 +42,8 @@ CAPTIONS = {
     "examples": "Test samples with their true class, the class given and the network's probability of it.",
     "confusion": "Share of each true class that a method gave each class. The label rule is the charge part of the "
     "rule that labelled the original data: a network trained on labels that follow it can at best repeat it.",
-    "saliency": "Mean absolute gradient of each unit on each tube, over test samples. With periodic columns the network "
-    "turns each sample to face its light, so no column stands out unless the data make it.",
+    "saliency": "Mean absolute gradient of each unit on each tube, over test samples. With periodic columns the "
+    "network turns each sample to face its light: single tubes that stand out are most often dead ones.",
 }
 Curve = tuple[np.ndarray, ...]
 """Label (N,), score (N,), and weight (N,) where a question weights its samples."""
@@ -215,8 +215,8 @@ def saliency(explanation: Explanation) -> Figure | None:
         who = names.get(unit, str(unit)) if is_class else f"unit {unit + 1}"
         axes.set_title(", ".join(filter(None, [who, channel_name(channel, maps)])), fontsize="x-small")
         edge_labels(axes, column == 0, channel == channels - 1 and unit + across >= units, (height, width))
-    bar = figure.colorbar(drawn, ax=list(axes_grid.flat), pad=0.01, shrink=0.6)
-    bar.set_label("mean |d output / d input|, network's units")
+    bar = figure.colorbar(drawn, ax=list(axes_grid.flat), pad=0.01, shrink=0.8)
+    bar.set_label("mean |gradient|, network's units", fontsize="small")
     return figure
 
 
