@@ -43,11 +43,11 @@ def _linear_regressor(strength: float) -> Any:
 
 
 def _tree_classifier(choice: dict[str, Any]) -> Any:
-    return HistGradientBoostingClassifier(max_iter=100, random_state=0, **choice)
+    return HistGradientBoostingClassifier(max_iter=100, max_bins=63, random_state=0, **choice)
 
 
 def _tree_regressor(choice: dict[str, Any]) -> Any:
-    return HistGradientBoostingRegressor(max_iter=100, random_state=0, **choice)
+    return HistGradientBoostingRegressor(max_iter=100, max_bins=63, random_state=0, **choice)
 
 
 GRID: dict[str, list[Callable[[], Any]]] = {
@@ -59,9 +59,11 @@ GRID: dict[str, list[Callable[[], Any]]] = {
 
 
 def _fit(make: Callable[[], Any], data: Data) -> Any:
-    estimator = make()
+    estimator, weight = make(), data.weight["train"]
+    if (weight == weight[0]).all():  # boosted trees bin their inputs 50 times slower with weights
+        return estimator.fit(data.x["train"], data.y["train"])
     name = estimator.steps[-1][0] + "__sample_weight" if hasattr(estimator, "steps") else "sample_weight"
-    return estimator.fit(data.x["train"], data.y["train"], **{name: data.weight["train"]})
+    return estimator.fit(data.x["train"], data.y["train"], **{name: weight})
 
 
 def _ask(kind: str, estimator: Any, x: np.ndarray) -> np.ndarray:

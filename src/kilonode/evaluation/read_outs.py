@@ -85,25 +85,23 @@ def ask(name: str, settings: Json, stores: Mapping[str, Store], blocks: Blocks) 
             rows[split] = np.flatnonzero(_matches(store, settings.get("where", {})))
             y[split] = column(store, settings["field"], settings.get("index"))[rows[split]]
         weight[split] = np.ones(len(rows[split]))
-        if settings["kind"] == "separate":
-            match = blocks[settings["match"]][split][rows[split]] if "match" in settings else None
-            weight[split] = balanced(y[split], match)
+        if "match" in settings:  # else equal weights: an AUC does not depend on how common the classes are
+            weight[split] = balanced(y[split], blocks[settings["match"]][split][rows[split]])
     groups = stores["test"].read("group")[rows["test"]]
     kind = "regressor" if settings["kind"] == "regress" else "classifier"
     nuisance = bool(settings.get("nuisance", False))
     return Question(name, settings["kind"], kind, nuisance, settings.get("about", ""), rows, y, weight, groups)
 
 
-def balanced(y: np.ndarray, nuisance: np.ndarray | None = None, bins: int = 8) -> np.ndarray:
-    """Weights (N,) that give both classes the same total and, in cells of the nuisance (N, F), the same density.
+def balanced(y: np.ndarray, nuisance: np.ndarray, bins: int = 8) -> np.ndarray:
+    """Weights (N,) that give both classes (0, 1) the same total and, in cells of the nuisance (N, F), the same density.
 
     Cells are quantiles of each nuisance column of all samples; a cell where one class is absent gets no weight.
     """
     cell = np.zeros(len(y), np.int64)
-    if nuisance is not None:
-        for values in nuisance.T:
-            edges = np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])
-            cell = cell * bins + np.searchsorted(edges, values)
+    for values in nuisance.T:
+        edges = np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])
+        cell = cell * bins + np.searchsorted(edges, values)
     _, cell = np.unique(cell, return_inverse=True)
     share = [np.bincount(cell[y == value], minlength=cell.max() + 1) / max((y == value).sum(), 1) for value in (0, 1)]
     common = np.minimum(share[0], share[1])
@@ -155,7 +153,7 @@ def answer(question: Question, blocks: Blocks) -> tuple[list[Json], Curves]:
 
 def _neighbourhood(question: Question, blocks: Blocks, resampled: np.ndarray, size: Json) -> list[Json]:
     """Purity, silhouette and clusters of a two-class question; unweighted, so not at matched nuisances."""
-    if question.kind != "classifier" or len(np.unique(question.weight["test"])) > 2 or question.y["test"].max() > 1:
+    if question.kind != "classifier" or len(np.unique(question.weight["test"])) > 1 or question.y["test"].max() > 1:
         return []
     found = []
     for method in ("code", REFERENCE):

@@ -196,7 +196,7 @@ def flasher(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     rest = (1 - hot)[:, None, None]
     share = spot[:, None, None]
     mean = rest * (share * near / near.sum((1, 2), keepdims=True) + (1 - share) / (RINGS * COLUMNS))
-    mean.reshape(n, -1)[np.arange(n), tube] += hot
+    mean.reshape(n, RINGS * COLUMNS)[np.arange(n), tube] += hot
     return mean * total[:, None, None], _truth(np.zeros((n, 1)), source, Process.FLASHER)
 
 

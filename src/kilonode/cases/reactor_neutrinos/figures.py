@@ -33,8 +33,8 @@ FEATURE_UNITS = {"total_charge": "sum of log(1 + pe)", "centroid_distance": "m"}
 RECONSTRUCTED, EXAMPLES, UNITS, ACROSS, NUISANCES = 4, 20, 16, 4, 4
 CAPTIONS = {
     "reconstructions": "Light maps of a few test samples, each flash on its own row with its own colour scale: as "
-    "seen, as hidden in training, and as the network gives it back from what was seen. Grey is no light, whether a tube is "
-    "dead, saw nothing or was hidden.",
+    "seen, as hidden in training, and as the network gives it back from what was seen. Grey is no light, whether a "
+    "tube is dead, saw nothing or was hidden.",
     "roc": "Two-class questions put to linear probes on the frozen code, on PCA of the same width, on classical "
     "features and on the truth (oracle, dotted). Where the total charge alone answers, the light pattern adds nothing.",
     "tsne": "t-SNE maps of the code of test samples. Colours: class, then what might explain the groups instead; the "

@@ -228,8 +228,9 @@ class Classifier(nn.Module):
 def facing(x_BCHW: torch.Tensor) -> torch.Tensor:
     """Find the column most light comes from: the nearest to the phase of the first wave around.
 
-    The last channel decides: of a pair the delayed flash, whose energy is always about the same. Turning by the
-    sum of both mixes two places; measured on 6,000 pairs, the code then tells shuffled pairs half as well.
+    The last channel decides: of a pair the delayed flash, whose energy is always about the same. The sum of both would
+    mix two places: after 20 epochs on 6,000 pairs, a linear probe told shuffled pairs with AUC 0.76 instead of 0.92
+    (one seed, 16 filters).
     Each column's score is summed in an order that starts from that column, so a shifted input gives the same
     numbers to the last bit and the shifted answer.
 
