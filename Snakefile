@@ -5,7 +5,7 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
-configfile: "workflow/config/demo.yaml"
+configfile: f"{workflow.basedir}/workflow/config/demo.yaml"
 
 
 report: "workflow/report/workflow.rst"

@@ -71,10 +71,10 @@ is_current() {
   [[ $(<"$STAMP") == "$(stamp "$facts")" ]]
 }
 
-# lock: one set-up at a time in a checkout. The lock is on this script, so that no file is added; file systems
-# without locks (some Lustre mounts) go without.
+# lock: one set-up at a time in a checkout. The lock is on the pins, so that no file is added (a script that is open for
+# writing cannot be started); file systems without locks (some Lustre mounts) go without.
 lock() {
-  { exec 9<>envs/bootstrap.sh; } 2>/dev/null || return 0
+  { exec 9<>"$PINS"; } 2>/dev/null || return 0
   flock -n 9 2>/dev/null && return 0
   say "another set-up runs in this checkout: waiting for it"
   flock 9 2>/dev/null || true
@@ -84,10 +84,13 @@ lock() {
 preflight() {
   local cached
   [[ ${KILONODE_MPI:-mpich} == @(mpich|site) ]] || die "KILONODE_MPI must be mpich or site, got '$KILONODE_MPI'"
-  mkdir -p -- "$VENV" 2>/dev/null && [[ -w $VENV ]] || die "cannot write to $PWD/$VENV; use a checkout of your own"
-  need_space "$VENV" 3000 "the environment"
   cached=$(compgen -G "$(cache_root)/$(pin horovod | sed 's/==/-/')-torch*-$(uname -m)" || true)
-  [[ -n $cached ]] || check_tools "$1"
+  if [[ -z $cached ]]; then
+    check_tools "$1"
+    need_cache
+  fi
+  need_space . 3000 "the environment"
+  mkdir -p -- "$VENV" 2>/dev/null && [[ -w $VENV ]] || die "cannot write to $PWD/$VENV; use a checkout of your own"
 }
 
 pip() { "$VENV/bin/python" -m pip "$@"; }
@@ -112,8 +115,9 @@ install_mpi() {
     install --no-deps -r /dev/stdin <<<"$(pins mpi)"
   else
     say "compiling $(pin mpi4py) with $(command -v mpicc)"
+    install --no-deps -r /dev/stdin <<<"$(pins site)"
     # pip's cache knows nothing of MPI and would bring back one compiled against another
-    MPICC=$(command -v mpicc) install --no-deps --no-binary=mpi4py --no-cache-dir "$(pin mpi4py)"
+    CFLAGS="-g0 ${CFLAGS:-}" MPICC=$(command -v mpicc) install --no-deps --no-binary=mpi4py --no-cache-dir "$(pin mpi4py)"
   fi
 }
 

@@ -54,6 +54,14 @@ print(version("torch"), word, "cp%d%d" % sys.version_info[:2], platform.machine(
 PY
 }
 
+# need_cache: the cache exists and can be written
+need_cache() {
+  local cache
+  cache=$(cache_root)
+  mkdir -p -- "$cache" 2>/dev/null && [[ -w $cache ]] ||
+    die "cannot write to the cache $cache; set KILONODE_CACHE to a folder that can be written"
+}
+
 # need_space DIR MB WHAT: a full disk found now costs nothing, found by pip or g++ it costs minutes and reads badly
 need_space() {
   local free
@@ -139,6 +147,7 @@ build() (
   tmp=$(mktemp -d "${TMPDIR:-/tmp}/kilonode-horovod.XXXXXX")
   staged=$(mktemp -d "$cache/.$name.XXXXXX")
   trap 'rm -rf -- "$tmp" "$staged"' EXIT
+  trap 'exit 130' HUP INT TERM   # a subshell that a signal ends would skip its EXIT trap
   need_space "$tmp" 700 "building Horovod"
   fetch_source "$1/bin/python" "$tmp"
   patch_source "$tmp/source"
@@ -163,8 +172,7 @@ horovod_wheel() {
   key=$(cache_key "${version#*==}" "$torch" "$mpi" "$python" "$arch")
   if ! wheel_in "$cache/horovod-$key"; then
     check_tools "$1/bin/python"
-    mkdir -p -- "$cache" 2>/dev/null && [[ -w $cache ]] ||
-      die "cannot write to the cache $cache; set KILONODE_CACHE to a folder that can be written"
+    need_cache
     rm -rf -- "$cache/horovod-$key"   # damaged, or not there
     say "building Horovod ${version#*==} against ${mpi//-/ } (about 2.5 min on 2 cores, once) ..."
     build "$1" "$cache" "$key"

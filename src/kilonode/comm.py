@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LAUNCHED_BY = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
 """What mpiexec, srun and aprun set in a rank's environment (MPICH/Slurm PMI2, PMIx, Open MPI, PALS)."""
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""How many ranks were started, by the first that is set: for mpiexec inside a Slurm job the last counts helpers."""
 BACKENDS = ("horovod", "mpi4py")
 GRADIENT_GROUPS = 4
 """Fused messages a step: few and always the same, so that a run can be repeated bit for bit."""
@@ -202,18 +204,30 @@ def start(backend: str = "mpi4py") -> Comm:
     Raises
     ------
     UserError
-        The launcher started several tasks but MPI sees one: each would believe it were alone.
+        The launcher started more tasks than MPI sees: each would believe it were alone.
     """
-    if not any(name in os.environ for name in LAUNCHED_BY):
-        _assert_alone()
+    if not _launched():
+        _assert_all(1)
         return Comm()
+    _prepare()
+    comm = HorovodComm() if backend == "horovod" else MpiComm()
+    _assert_all(comm.size)
+    return comm
+
+
+def _launched() -> bool:
+    return any(name in os.environ for name in LAUNCHED_BY)
+
+
+def _prepare() -> None:
+    """What MPI must find in the environment when it starts."""
     # MPICH otherwise adds inside a node first, so that the bits depend on which ranks share a node (seen at 3
     # and 6 ranks on two nodes; docs/decisions.md has the cost). A site may set it to 1.
     os.environ.setdefault("MPIR_CVAR_ALLREDUCE_DEVICE_COLLECTIVE", "0")
-    comm = HorovodComm() if backend == "horovod" else MpiComm()
-    if comm.size == 1:
-        _assert_alone()
-    return comm
+    if "SLURM_STEP_ID" in os.environ:
+        # Slurm 22.05 garbles PMI messages of 1 KiB and more, and hangs. MPICH's UCX addresses are 4 KiB with
+        # whatever the memory held, so that it fails now and then; libfabric's are 16 bytes.
+        os.environ.setdefault("MPIR_CVAR_CH4_NETMOD", "ofi")
 
 
 def failed(lines: Sequence[str], code: int, patience_s: float = 5.0) -> Sequence[str]:
@@ -222,11 +236,14 @@ def failed(lines: Sequence[str], code: int, patience_s: float = 5.0) -> Sequence
     If all ranks fail within ``patience_s`` (bad input usually fails all), rank 0 gets everybody's lines, the
     others none, and all may exit normally. Otherwise this rank prints its lines and ends all ranks.
     """
-    if "mpi4py.MPI" not in sys.modules:
+    if not _launched():
         return lines
-    from mpi4py import MPI
-
-    if not MPI.Is_initialized() or MPI.Is_finalized() or MPI.COMM_WORLD.size == 1:
+    _prepare()
+    try:
+        from mpi4py import MPI  # joins the others, if this rank failed before it had
+    except (ImportError, RuntimeError):  # RuntimeError: no MPI library; every rank tells
+        return lines
+    if MPI.Is_finalized() or MPI.COMM_WORLD.size == 1:
         return lines
     request, deadline = MPI.COMM_WORLD.Ibarrier(), time.monotonic() + patience_s
     while not request.Test():
@@ -239,11 +256,12 @@ def failed(lines: Sequence[str], code: int, patience_s: float = 5.0) -> Sequence
     return list(dict.fromkeys(line for part in everybody for line in part)) if everybody is not None else ()
 
 
-def _assert_alone() -> None:
+def _assert_all(size: int) -> None:
     """`srun --mpi=none` starts N jobs of one rank without a word; refuse that."""
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) if "SLURM_STEP_ID" in os.environ else 1
-    if tasks > 1:
+    name = next((name for name in SIZES if name in os.environ), None)
+    expected = int(os.environ[name]) if name else 1
+    if size < expected:
         raise UserError(
-            f"expected {tasks} MPI ranks as Slurm started, got 1 (SLURM_STEP_NUM_TASKS); "
-            "start them with srun --mpi=pmi2 and an MPICH-compatible library"
+            f"expected {expected} MPI ranks as the launcher started, got {size} ({name}); "
+            "start them with srun --mpi=pmi2, or with the mpiexec of the MPI that mpi4py uses"
         )

@@ -13,7 +13,7 @@ from kilonode.cases.contract import load
 from kilonode.cases.reactor_neutrinos import baseline, detector, events, simulate
 
 COUNTS = {"antineutrino": 50, "physical": 50, "shuffled": 50, "lithium9": 50, "single": 20}
-SETTINGS = {"detectors": 8, "per_run": COUNTS}
+SETTINGS = {"detectors": 8, "dark_pe": 0.01, "neutron_m": 0.4, "per_run": COUNTS}
 RUNS = range(24)
 
 
@@ -205,7 +205,9 @@ def test_near_tubes_are_hit_first():
 
 def test_dark_noise_is_seen_without_light():
     perfect = detector.Tubes(np.ones((8, 24)), np.zeros((8, 24), bool))
-    charge, _ = detector.respond(np.zeros((500, 8, 24)), np.zeros((500, 3)), perfect, np.random.default_rng(0))
+    charge, _ = detector.respond(
+        np.zeros((500, 8, 24)), np.zeros((500, 3)), perfect, np.random.default_rng(0), dark=0.01
+    )
     assert charge.mean() == pytest.approx(0.01, rel=0.15)
 
 
@@ -345,7 +347,7 @@ def test_separations_are_those_of_the_calibration(pairs):
 @pytest.mark.parametrize(("step_m", "expected"), [(0.2, 0.995), (0.6, 0.955)])
 def test_farther_neutrons_are_harder_to_pair(step_m, expected):
     counts = {**COUNTS, "physical": 0, "lithium9": 0, "single": 0}
-    settings = {"detectors": 8, "per_run": counts, "neutron_m": step_m}
+    settings = {**SETTINGS, "per_run": counts, "neutron_m": step_m}
     pairs = joined([simulate.simulate(1, group, settings) for group in range(12)], "pairs")
     distance = baseline.features("autoencoder", pairs["pairs"][:, [0, 2]])["centroid_distance"][:, 0]
     assert roc_auc_score(pairs["y_pair"] == 1, distance) == pytest.approx(expected, abs=0.012)

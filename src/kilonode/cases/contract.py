@@ -119,7 +119,7 @@ class Explanation:
     case: str
     task: str
     inputs: np.ndarray
-    """(n, C, H, W) a few inputs, scaled as the network sees them."""
+    """(n, C, H, W) the first n of the embedded samples, scaled as the network sees them."""
     corrupted: np.ndarray | None
     """(n, C, H, W) the same under the training corruption; None where a task has none."""
     outputs: np.ndarray
@@ -134,8 +134,8 @@ class Explanation:
     """Names of the values of a categorical column: column -> value -> name."""
     saliency: np.ndarray
     """(U, C, H, W) mean absolute input gradient of each code unit or class, U of them."""
-    curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
-    """Question -> method -> (label 0/1 (N,), score (N,)): what a ROC curve needs."""
+    curves: Mapping[str, Mapping[str, tuple[np.ndarray, ...]]]
+    """Question -> method -> (label (N,), score (N,), weight (N,)): what a ROC curve needs."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Unit of each column."""
 

@@ -39,7 +39,9 @@ def compare(
     for name in progress(estimators, len(estimators), f"evaluate {case.name}/{task}: classical methods"):
         said[name], tried[name] = _tuned(estimators[name], blocks, y)
     rows = _rows(said, tried, y["test"], stores["test"].read("group"), names)
-    return rows, {settings["target"]: {name: (y["test"], answer) for name, answer in said.items()}}
+    return rows, {
+        settings["target"]: {name: (y["test"], answer, np.ones(len(answer))) for name, answer in said.items()}
+    }
 
 
 def choices(space: Any) -> list[dict[str, Any]]:

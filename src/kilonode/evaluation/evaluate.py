@@ -19,6 +19,7 @@ from kilonode.progress import progress
 from kilonode.records import Json, complete, conditions, figure, write_json
 
 DECILES = 10
+CURVE = ("label", "score", "weight")
 
 
 def run(case: str, task: str, data: str, seed: int, store: Path, weights: Path, output: Path, curves: Path) -> None:
@@ -35,7 +36,7 @@ def run(case: str, task: str, data: str, seed: int, store: Path, weights: Path, 
     output : Path
         The record, schemas/bench.json; each figure also has question, metric, method and role.
     curves : Path
-        HDF5: ``<question>/<method>/{label,score}`` of the linear probes or of the classes.
+        HDF5: ``<question>/<method>/{label,score,weight}`` of the linear probes or of the classes.
     """
     settings = config.task(case, data, task)
     stores = {split: Store(store, split, truth=True) for split in SPLITS}
@@ -141,15 +142,15 @@ def write_curves(path: Path, curves: read_outs.Curves) -> None:
     """Scores as HDF5, complete or not at all."""
     with complete(path) as temporary, h5py.File(temporary, "w") as file:
         for question, methods in curves.items():
-            for method, (label, score) in methods.items():
-                file[f"{question}/{method}/label"] = label
-                file[f"{question}/{method}/score"] = score
+            for method, columns in methods.items():
+                for name, column in zip(CURVE, columns, strict=True):
+                    file[f"{question}/{method}/{name}"] = column
 
 
 def read_curves(path: Path) -> read_outs.Curves:
     """What ``write_curves`` wrote."""
     with h5py.File(path, "r") as file:
         return {
-            question: {method: (group["label"][()], group["score"][()]) for method, group in methods.items()}
+            question: {method: tuple(group[name][()] for name in CURVE) for method, group in methods.items()}
             for question, methods in file.items()
         }

@@ -11,11 +11,11 @@ import safetensors
 import safetensors.torch
 import torch
 
-from kilonode.cases import contract
 from kilonode.data.store import Store
 from kilonode.data.transform import Scaler
 from kilonode.errors import DataError
 from kilonode.records import Json
+from kilonode.training.build import build
 
 BATCH = 256
 
@@ -39,7 +39,7 @@ class Network:
         self.scaler = Scaler(settings["input"], store.stats)
         self.shape: tuple[int, ...] = self.scaler(store.take(self.scaler.field, np.array([0]))).shape[1:]
         torch.manual_seed(0)
-        self.model: Any = contract.load(case).models.build(task, settings["model"], self.shape)
+        self.model: Any = build(case, task, settings["model"], self.shape)
         if weights is not None:
             try:
                 self.model.load_state_dict(safetensors.torch.load_file(weights))

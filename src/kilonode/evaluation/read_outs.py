@@ -23,8 +23,8 @@ FAMILIES = {"separate": ("linear", "tree"), "regress": ("linear", "tree"), "clas
 """Probes of each kind of question; trees of many classes cost more than they tell."""
 Blocks = Mapping[str, dict[str, np.ndarray]]
 """Representation -> split -> (N, F)."""
-Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
-"""Question -> method -> (label, score): what a ROC curve or a scatter needs."""
+Curves = dict[str, dict[str, tuple[np.ndarray, ...]]]
+"""Question -> method -> (label, score, weight): what a ROC curve or a scatter needs."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def answer(question: Question, blocks: Blocks) -> tuple[list[Json], Curves]:
             metric = probes.metric_of(kind, question.y["test"], said)
             estimates[method] = intervals.bootstrap(metric, resampled, base)
             if family == "linear":
-                curves[question.name][method] = (question.y["test"], said)
+                curves[question.name][method] = (question.y["test"], said, base)
         name = {"classifier": "auc" if said.dtype.kind == "f" else "balanced_accuracy", "regressor": "r2"}[
             question.kind
         ]

@@ -21,7 +21,7 @@ from kilonode.explain.curves import CAPTIONS, learning_curve
 from kilonode.records import Json, conditions, figure, read_json, write_json
 from kilonode.training.loop import keys
 
-SHOWN = 6
+SHOWN = 20
 """Samples drawn one by one."""
 PROBED = 128
 """Samples whose gradients are averaged."""
@@ -90,7 +90,9 @@ def run(
             "figures": found,
             "captions": captions,
             "conditions": conditions(
-                seeds=list(range(settings["explain"]["seeds"])), points=len(rows), perplexity=settings["explain"]["perplexity"]
+                seeds=list(range(settings["explain"]["seeds"])),
+                points=len(rows),
+                perplexity=settings["explain"]["perplexity"],
             ),
         },
     )
@@ -133,15 +135,17 @@ def _shown_outputs(network: Network, raw: np.ndarray, settings: Json) -> np.ndar
 def _columns(
     case: str, task: str, settings: Json, network: Network, store: Store, rows: np.ndarray, raw: np.ndarray
 ) -> Json:
-    """What the maps are coloured by: the case's columns and its classical features of one number."""
+    """What the maps are coloured by, as the case says: stored fields, or classical features of the inputs."""
     columns, labels, units = {}, {}, {}
+    features = contract.load(case).baseline.features(task, network.scaler.select(raw))
     for name, spec in settings.get("columns", {}).items():
+        units[name] = spec.get("unit", "1")
+        if "feature" in spec:
+            columns[name] = features[spec["feature"]][:, spec["index"][0]]
+            continue
         columns[name] = column(store, spec["field"], spec.get("index"))[rows]
-        units[name] = spec.get("unit", store.fields[spec["field"]]["unit"] if not spec.get("index") else "")
         if named := store.fields[spec["field"]].get("labels"):
             labels[name] = {int(value): text for value, text in named.items()}
-    for name, block in contract.load(case).baseline.features(task, network.scaler.select(raw)).items():
-        columns[name] = block.sum(axis=1) if block.shape[1] > 1 else block[:, 0]
     return {"columns": columns, "labels": labels, "units": units}
 
 

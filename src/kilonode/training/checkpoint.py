@@ -1,27 +1,29 @@
 """Checkpoints: written by rank 0, complete or not at all, verified before they are used.
 
 A checkpoint is two files: tensors (``.safetensors``: loading it can run no code) and, renamed into place after
-it, a ``.json`` with the loop's state and the tensors' hash. Without a matching pair there is no checkpoint.
+it, a ``.json`` with the loop's state and the hashes of both. Without a matching pair there is no checkpoint.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 
 from kilonode.comm import Comm
 from kilonode.errors import UserError
-from kilonode.records import Json, complete, file_digest, read_json, write_json
+from kilonode.records import Json, complete, digest, finite, read_json, write_json
 
 KEEP = 2
 Tensors = dict[str, torch.Tensor]
 
 
 def save(folder: Path, step: int, tensors: Tensors, state: Json) -> None:
-    """Write a checkpoint and remove all but the newest ``KEEP``. Called on rank 0.
+    """Write a checkpoint and remove all but it and the ``KEEP`` - 1 before it. Called on rank 0.
 
     Parameters
     ----------
@@ -35,37 +37,60 @@ def save(folder: Path, step: int, tensors: Tensors, state: Json) -> None:
         Everything else, as JSON.
     """
     path = folder / f"checkpoint-{step:09d}.safetensors"
+    content = pack(tensors)
     with complete(path) as temporary:
-        safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-        sha256 = file_digest(temporary)
-    write_json(path.with_suffix(".json"), {**state, "sha256": sha256})
-    for old in sorted(folder.glob("checkpoint-*.json"))[:-KEEP]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+        temporary.write_bytes(content)
+    described = finite({**state, "sha256": hashlib.sha256(content).hexdigest()})
+    write_json(path.with_suffix(".json"), {**described, "digest": digest(described)})
+    # Whatever is newer was passed over when this run continued: broken, or another run's. A killed run leaves
+    # temporary files and tensors without a description.
+    kept = sorted(other.stem for other in folder.glob("checkpoint-*.json") if other.stem <= path.stem)[-KEEP:]
+    for other in folder.glob("*checkpoint-*"):
+        if other.stem not in kept:
+            other.unlink()
+
+
+def pack(tensors: Tensors, metadata: dict[str, str] | None = None) -> bytes:
+    """The content of a ``.safetensors`` file. Its own writer hides a full disk behind an error of its own kind."""
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
 
 
 def clear(folder: Path) -> None:
     """Remove every checkpoint and the records of the run: a new run starts."""
-    for pattern in ("checkpoint-*", "metrics.jsonl", "status.json"):
+    for pattern in ("*checkpoint-*", "metrics.jsonl", "status.json"):
         for path in folder.glob(pattern):
             path.unlink()
 
 
 def newest(folder: Path, identity: str) -> tuple[Tensors, Json] | None:
-    """The newest checkpoint whose hash holds and which belongs to this run; a broken one is named and passed over."""
+    """The newest checkpoint whose hashes hold and which belongs to this run; a broken one is named and passed over."""
     for path in sorted(folder.glob("checkpoint-*.json"), reverse=True):
-        tensors = path.with_suffix(".safetensors")
         try:
-            state: Json = read_json(path)
-            if state["identity"] != identity:
-                continue
-            if not tensors.is_file() or file_digest(tensors) != state["sha256"]:
-                raise UserError(f"expected the checkpoint as it was written, got another file ({tensors})")
+            state = _state(path)
+            if state["identity"] == identity:
+                return _tensors(path.with_suffix(".safetensors"), state["sha256"]), state
         except UserError as error:
             print(f"warning: {error}; trying the one before", file=sys.stderr)
-            continue
-        return safetensors.torch.load_file(tensors), state
     return None
+
+
+def _state(path: Path) -> Json:
+    content = read_json(path)
+    if not isinstance(content, dict) or content.pop("digest", None) != digest(content):
+        raise UserError(f"expected the checkpoint as it was written, got another content ({path})")
+    return content
+
+
+def _tensors(path: Path, sha256: str) -> Tensors:
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise UserError(f"expected the checkpoint as it was written, got another content ({path})")
+        return safetensors.torch.load(content)
+    except FileNotFoundError:
+        raise UserError(f"expected the tensors of a checkpoint, got no file ({path})") from None
+    except safetensors.SafetensorError as error:
+        raise UserError(f"expected the tensors of a checkpoint, got {error} ({path})") from None
 
 
 def restore(folder: Path, identity: str, comm: Comm) -> tuple[Tensors, Json] | None:
@@ -79,7 +104,7 @@ def restore(folder: Path, identity: str, comm: Comm) -> tuple[Tensors, Json] | N
         return None
     shapes, state = described
     tensors = (
-        found[0] if found is not None else {name: torch.empty(*spec[0], dtype=spec[1]) for name, spec in shapes.items()}
+        found[0] if found is not None else {name: torch.empty(spec[0], dtype=spec[1]) for name, spec in shapes.items()}
     )
     comm.share(tensors)
     return tensors, state

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import safetensors.torch
-
 from kilonode.errors import EXIT_AGAIN, UserError
 from kilonode.records import Json, complete, figure, read_json, write_json
 from kilonode.training import checkpoint
@@ -42,7 +40,7 @@ def run(state: Path, weights: Path, metrics: Path) -> int:
     history = [json.loads(line) for line in (state / "metrics.jsonl").read_text().splitlines()]
     with complete(weights) as temporary:
         best = checkpoint.under_prefix("best.", found[0])
-        safetensors.torch.save_file(best, temporary, metadata={"identity": status["identity"]})
+        temporary.write_bytes(checkpoint.pack(best, {"identity": status["identity"]}))
     write_json(metrics, {"bench": "train", **_figures(status, history), "history": history})
     write_json(state / "status.json", {**status, "finished": True})
     return 0

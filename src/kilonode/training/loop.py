@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,22 +155,22 @@ class Trainer:
         now, timing = self.progress, Timing()
         self.model.train()
         waiting = time.perf_counter()
-        for share in self.training.epoch(now.epoch, now.step_in_epoch):
-            timing.input += time.perf_counter() - waiting
-            self.step(share, timing)
-            if now.step_in_epoch % WATCH_EVERY == 0 and now.step_in_epoch < self.training.steps:
-                verdict = watch.decide(diverged=not math.isfinite(now.loss_sum))
-                if verdict == DIVERGED:
-                    return DIVERGED
-                if verdict in (SAVE, STOP):
-                    self._save(watch)
-                if verdict == STOP:
-                    return STOP
-            waiting = time.perf_counter()
+        with closing(self.training.epoch(now.epoch, now.step_in_epoch)) as shares:
+            for share in shares:
+                timing.input += time.perf_counter() - waiting
+                self.step(share, timing)
+                if now.step_in_epoch % WATCH_EVERY == 0 and now.step_in_epoch < self.training.steps:
+                    verdict = watch.decide(diverged=not math.isfinite(now.loss_sum))
+                    if verdict in (SAVE, STOP):
+                        self._save(watch)
+                    if verdict in (STOP, DIVERGED):
+                        return verdict
+                waiting = time.perf_counter()
         train_loss = self._mean(now.loss_sum, now.loss_count)
-        if not math.isfinite(train_loss):
+        validation_loss = self.evaluate() if math.isfinite(train_loss) else math.nan
+        if not math.isfinite(validation_loss):  # the last step may have broken the weights
             return DIVERGED
-        self._end_epoch(train_loss, self.evaluate(), timing)
+        self._end_epoch(train_loss, validation_loss, timing)
         self._save(watch)
         return STOP if watch.decide(diverged=False) == STOP and not now.done else GO
 
@@ -176,8 +178,8 @@ class Trainer:
         """Mean loss over the whole validation split: every sample of every rank, training randomness off."""
         self.model.eval()
         total, count = 0.0, 0
-        with torch.no_grad():
-            for share in self.validation.epoch(0):
+        with torch.no_grad(), closing(self.validation.epoch(0)) as shares:
+            for share in shares:
                 total += float(self.model.losses(self.batch(share, 0)).double().sum())
                 count += len(share.rows)
         return self._mean(total, count)
@@ -215,6 +217,7 @@ class Trainer:
         with (self.state / "metrics.jsonl").open("a") as stream:
             stream.write(json.dumps(finite(record)) + "\n")
             stream.flush()
+            os.fsync(stream.fileno())  # the next checkpoint counts on it
             now.records_bytes = stream.tell()
         per_epoch = (time.monotonic() - self.started) / (now.epoch - self.first_epoch)
         left = "" if now.done else f", at most {clock(per_epoch * (self.rules['epochs'] - now.epoch))} left"
@@ -246,6 +249,10 @@ class Trainer:
     def _restore(self) -> None:
         found = checkpoint.restore(self.state, self.identity, self.comm)
         if found is None:
+            if self.comm.is_root:
+                if any(self.state.glob("checkpoint-*.json")):
+                    print(f"train: no checkpoint of this configuration ({self.state}); starting anew", flush=True)
+                checkpoint.clear(self.state)  # also records of a run that was killed before its first checkpoint
             return
         tensors, state = found
         self.model.load_state_dict(checkpoint.under_prefix("model.", tensors))

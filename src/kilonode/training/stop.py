@@ -12,7 +12,7 @@ from kilonode.errors import UserError
 GO, SAVE, STOP, DIVERGED = range(4)
 """What ranks agree on after a step; the largest wins."""
 RESERVE_S = 30.0
-"""Kept for the last checkpoint, or three times the slowest one so far if that is more."""
+"""Kept for the last checkpoint, or three times the slowest one so far if that is more; and for one more question."""
 SAVE_EVERY_S = 600.0
 
 
@@ -41,29 +41,37 @@ class Watch:
     comm : Comm
         The ranks.
     time_left : str
-        What the scheduler grants, from now on.
+        What the scheduler grants.
+    since : float
+        When it did, on the clock of ``time.monotonic``: a thousand ranks take a while to start.
     """
 
-    def __init__(self, comm: Comm, time_left: str) -> None:
+    def __init__(self, comm: Comm, time_left: str, since: float) -> None:
         self._comm = comm
         left = seconds_left(time_left)
-        self._deadline = None if left is None else time.monotonic() + left
+        self._deadline = None if left is None else since + left
         self._saved = time.monotonic()
         self._slowest_save = 0.0
+        self._asked: float | None = None
+        self._longest_wait = 0.0
 
     @property
     def reason(self) -> str:
         """Why this rank wants to stop, or nothing."""
         if signal := os.environ.get("KILONODE_STOP"):
             return signal
-        reserve = max(RESERVE_S, 3 * self._slowest_save)
+        reserve = max(RESERVE_S, 3 * self._slowest_save) + self._longest_wait
         if self._deadline is not None and time.monotonic() > self._deadline - reserve:
             return "time limit"
         return ""
 
     def decide(self, diverged: bool) -> int:
         """GO, SAVE, STOP or DIVERGED, the same on every rank."""
-        wish = SAVE if time.monotonic() - self._saved > SAVE_EVERY_S else GO
+        now = time.monotonic()
+        if self._asked is not None:  # steps or a validation: nobody asks in between
+            self._longest_wait = max(self._longest_wait, now - self._asked)
+        self._asked = now
+        wish = SAVE if now - self._saved > SAVE_EVERY_S else GO
         wish = STOP if self.reason else wish
         return self._comm.highest(DIVERGED if diverged else wish)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 
 from kilonode import comm, config
-from kilonode.cases import contract
 from kilonode.data.loader import Loader
 from kilonode.data.store import Store
 from kilonode.data.transform import Scaler
@@ -37,6 +37,7 @@ def run(case: str, task: str, data: str, seed: int, store: Path, state: Path, ba
     time_left : str
         What the scheduler grants; empty: no limit.
     """
+    began = time.monotonic()
     settings = config.task(case, data, task)
     rules: Json = settings["training"]
     os.environ["OMP_NUM_THREADS"] = str(rules["threads"])  # read when torch is imported
@@ -44,10 +45,11 @@ def run(case: str, task: str, data: str, seed: int, store: Path, state: Path, ba
     import torch
 
     from kilonode.training import checkpoint
+    from kilonode.training.build import build
     from kilonode.training.loop import Trainer
     from kilonode.training.stop import Watch
 
-    watch = Watch(ranks, time_left)
+    watch = Watch(ranks, time_left, began)
     torch.set_num_threads(rules["threads"])
     torch.set_flush_denormal(True)
     torch.manual_seed(seed)
@@ -60,7 +62,7 @@ def run(case: str, task: str, data: str, seed: int, store: Path, state: Path, ba
     scaler = Scaler(settings["input"], splits[0].stats)
     fields = [name for name in (scaler.field, settings.get("target")) if name]
     first = scaler(splits[0].take(scaler.field, np.array([0])))
-    model = contract.load(case).models.build(task, settings["model"], first.shape[1:])
+    model = build(case, task, settings["model"], first.shape[1:])
     identity = digest(
         [case, task, data, seed, settings["model"], rules, settings["input"], splits[0].index["identity"]]
     )
@@ -75,8 +77,10 @@ def run(case: str, task: str, data: str, seed: int, store: Path, state: Path, ba
     ]
     trainer = Trainer(model, settings, (loaders[0], loaders[1]), scaler, ranks, state, seed, identity)
     status = trainer.fit(watch)
-    if ranks.is_root:
-        write_json(state / "status.json", _status(status, watch.reason, trainer, identity, ranks, seed))
+    reasons = ranks.gather(watch.reason)  # a signal may have reached one rank only
+    if reasons is not None:
+        reason = next(filter(None, reasons), "")
+        write_json(state / "status.json", _status(status, reason, trainer, identity, ranks, seed))
         print(f"train: {status} after epoch {trainer.progress.epoch}, step {trainer.progress.step}", flush=True)
     ranks.close()
 

@@ -32,7 +32,6 @@ GAIN_SPREAD = 0.03
 GAIN_DRIFT = 0.01  # amplitude of the slow wave of each tube's gain over runs
 DRIFT_RUNS = (100.0, 400.0)  # shortest and longest period of that wave
 MOST_DEAD = 3
-DARK_PE = 0.01  # mean dark counts of a tube in the window
 SATURATION_PE = 1000.0  # largest charge the electronics of one tube can tell
 
 WINDOW_NS = (-1650.0, -1250.0)  # of the original data; hits outside are not recorded
@@ -128,7 +127,7 @@ def light(position: np.ndarray, energy: np.ndarray) -> np.ndarray:
 
 
 def respond(
-    mean: np.ndarray, centre: np.ndarray, state: Tubes, rng: np.random.Generator, dark: float = DARK_PE
+    mean: np.ndarray, centre: np.ndarray, state: Tubes, rng: np.random.Generator, dark: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Record the expected light as the electronics would.
 

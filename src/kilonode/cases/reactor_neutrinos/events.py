@@ -22,7 +22,6 @@ ANNIHILATION_M = 0.12  # mean way of an annihilation photon
 POSITRON_SHAPE, POSITRON_SCALE_MEV, POSITRON_MOST_MEV = 4.2, 0.75, 8.0  # gamma law for flux times cross-section
 CAPTURE_MEV, SPILL_MEV, SPILL_SHARE = 8.0, 4.5, 0.15  # photons of a capture; the least of them kept when some escape
 PHOTON_M = 0.175  # mean way of a capture photon (0.15 to 0.20)
-NEUTRON_M = 0.4  # mean distance from positron to capture (0.2 to 0.6)
 CAPTURE_US = 28.0
 PAIR_WINDOW_US = 200.0  # chance pairs are uniform up to here
 LITHIUM_MS, LITHIUM_MEV = 257.0, 11.5  # mean life (half-life 178 ms); effective end point
@@ -82,7 +81,7 @@ def near_wall(rng: np.random.Generator, n: int) -> np.ndarray:
     return np.stack([radius * np.cos(phi), radius * np.sin(phi), height], axis=-1)
 
 
-def captured(rng: np.random.Generator, vertex: np.ndarray, mean_m: float = NEUTRON_M) -> np.ndarray:
+def captured(rng: np.random.Generator, vertex: np.ndarray, mean_m: float) -> np.ndarray:
     """Where the neutron born at `vertex` ends: a random walk, so a normal step on each axis.
 
     A neutron that would leave the scintillator is put on its surface.

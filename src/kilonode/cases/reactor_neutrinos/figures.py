@@ -27,9 +27,6 @@ from kilonode.cases.reactor_neutrinos.panels import (
     wrapped,
 )
 
-NUISANCES_FIRST = ("total charge", "centroid distance", "run", "group")
-NO_NUISANCE = "charge rule"  # a block of three unlike numbers: their sum means nothing
-FEATURE_UNITS = {"total_charge": "sum of log(1 + pe)", "centroid_distance": "m"}
 RECONSTRUCTED, EXAMPLES, UNITS, ACROSS, NUISANCES = 4, 20, 16, 4, 4
 CAPTIONS = {
     "reconstructions": "Light maps of a few test samples, each flash on its own row with its own colour scale: as "
@@ -131,8 +128,7 @@ def tsne(explanation: Explanation) -> Figure | None:
         return None
     kind, _ = _kind(explanation)
     labelled = [name for name in explanation.columns if name in explanation.labels and name != kind]
-    numbers = [name for name in explanation.columns if name not in explanation.labels and _plain(name) != NO_NUISANCE]
-    numbers.sort(key=_preference)
+    numbers = [name for name in explanation.columns if name not in explanation.labels]
     wanted = [(name, 0) for name in [kind, *numbers[:NUISANCES], *labelled[:1]]]
     wanted += [(kind, seed) for seed in range(1, len(explanation.embedding))]
     figure, panels = flow(len(wanted), 3, (4.0, 3.5), "t-SNE of the code; distances between groups mean nothing")
@@ -239,7 +235,7 @@ def _embedded(axes: Axes, explanation: Explanation, name: str, seed: int) -> Non
         return
     low, high = np.nanquantile(value, [0.01, 0.99])
     points = axes.scatter(x, y, s=4, c=value, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9), lw=0)
-    unit = explanation.units.get(name) or FEATURE_UNITS.get(name, "1")
+    unit = explanation.units.get(name, "1")
     axes.figure.colorbar(points, ax=axes).set_label(_plain(name) + ("" if unit in ("", "1") else f" [{unit}]"))
 
 
@@ -253,12 +249,6 @@ def _true(explanation: Explanation, sample: int) -> str:
     """Name the class of an example; the examples are the first of the embedded samples."""
     name, names = _kind(explanation)
     return names.get(int(explanation.columns[name][sample]), "") if name else ""
-
-
-def _preference(name: str) -> int:
-    """Rank a nuisance: first what a reader asks for first."""
-    ranks = (rank for rank, start in enumerate(NUISANCES_FIRST) if _plain(name).lower().startswith(start))
-    return next(ranks, len(NUISANCES_FIRST))
 
 
 def _plain(name: str) -> str:

@@ -37,7 +37,7 @@ def simulate(seed: int, group: int, settings: Mapping[str, Any]) -> Tables:
         Run number; the detector is ``group % settings["detectors"]``.
     settings : Mapping
         ``detectors`` and ``per_run`` (counts: ``antineutrino``, ``physical``, ``shuffled``, ``lithium9``, and
-        ``single`` of each of five classes); may hold ``dark_pe`` (mean dark counts of a tube, pe) and
+        ``single`` of each of five classes); ``dark_pe`` (mean dark counts of a tube, pe) and
         ``neutron_m`` (mean distance from positron to capture, m).
 
     Returns
@@ -72,8 +72,8 @@ def _pairs(
     """Pairs in the order antineutrino, physical, shuffled, lithium-9, with their labels and times."""
     count = settings["per_run"]
     signal, physical, shuffled, lithium = (int(count[k]) for k in ("antineutrino", "physical", "shuffled", "lithium9"))
-    step = float(settings.get("neutron_m", events.NEUTRON_M))
-    dark = float(settings.get("dark_pe", detector.DARK_PE))
+    step = float(settings["neutron_m"])
+    dark = float(settings["dark_pe"])
     made = [signal, physical, lithium]
 
     born, decayed = events.in_target(physics, signal), events.on_track(physics, lithium)
@@ -112,7 +112,7 @@ def _singles(
 ) -> Arrays:
     """Equal numbers of the five kinds of single flashes."""
     n = int(settings["per_run"]["single"])
-    dark = float(settings.get("dark_pe", detector.DARK_PE))
+    dark = float(settings["dark_pe"])
     born = events.in_target(physics, n)
     flashes = [
         events.positron(physics, born),
