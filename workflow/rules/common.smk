@@ -64,9 +64,7 @@ def part(*path):
 
     def digest(wildcards):
         filled = [name.format(**dict(wildcards)) for name in path]
-        return checked(
-            settings.part, wildcards.case, mapping(wildcards.data), *filled
-        )
+        return checked(settings.part, wildcards.case, mapping(wildcards.data), *filled)
 
     return digest
 

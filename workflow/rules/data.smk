@@ -7,13 +7,13 @@ rule simulate:
         "logs/simulate/{case}.{data}.tsv"
     wildcard_constraints:
         data="|".join(settings.TIERS),
-    params:
-        simulation=part("simulation"),
-        tables=part("tables"),
     resources:
         nodes=1,
         launch="",
         layout="",
+    params:
+        simulation=part("simulation"),
+        tables=part("tables"),
     shell:
         "{resources.launch} {resources.layout} kilonode simulate --case {wildcards.case} --data {wildcards.data} "
         "--output {output:q} 2>&1 | tee {log:q} >&2"
@@ -32,13 +32,13 @@ if OWN:
             "logs/ingest/{case}.{data}.tsv"
         wildcard_constraints:
             data="|".join(OWN),
-        params:
-            data=data_argument,
-            mapping=part("ingest"),
         resources:
             nodes=1,
             launch="",
             layout="",
+        params:
+            data=data_argument,
+            mapping=part("ingest"),
         shell:
             "{resources.launch} {resources.layout} kilonode ingest --case {wildcards.case} --data {params.data:q} "
             "--input {input.source:q} --output {output:q} 2>&1 | tee {log:q} >&2"
@@ -54,13 +54,13 @@ rule preprocess:
         "logs/preprocess/{case}.{data}.{table}.log",
     benchmark:
         "logs/preprocess/{case}.{data}.{table}.tsv"
-    params:
-        data=data_argument,
-        split=part("split"),
     resources:
         nodes=1,
         launch="",
         layout="",
+    params:
+        data=data_argument,
+        split=part("split"),
     shell:
         "{resources.launch} {resources.layout} kilonode preprocess --case {wildcards.case} --data {params.data:q} "
         "--table {wildcards.table} --raw {input:q} --output {output.index:q} 2>&1 | tee {log:q} >&2"

@@ -9,13 +9,13 @@ rule evaluate:
         "logs/evaluate/{case}.{data}.{task}.seed-{seed}.log",
     benchmark:
         "logs/evaluate/{case}.{data}.{task}.seed-{seed}.tsv"
-    params:
-        data=data_argument,
-        read_outs=part("tasks", "{task}", "read_outs"),
     resources:
         nodes=1,
         launch="",
         layout="",
+    params:
+        data=data_argument,
+        read_outs=part("tasks", "{task}", "read_outs"),
     shell:
         "OMP_NUM_THREADS={threads} {resources.launch} {resources.layout} kilonode evaluate --case {wildcards.case} "
         "--task {wildcards.task} --data {params.data:q} --seed {wildcards.seed} --store {input.store:q} "
@@ -42,14 +42,14 @@ rule explain:
         "logs/explain/{case}.{data}.{task}.seed-{seed}.log",
     benchmark:
         "logs/explain/{case}.{data}.{task}.seed-{seed}.tsv"
-    params:
-        data=data_argument,
-        columns=part("tasks", "{task}", "columns"),
-        explain=part("tasks", "{task}", "explain"),
     resources:
         nodes=1,
         launch="",
         layout="",
+    params:
+        data=data_argument,
+        columns=part("tasks", "{task}", "columns"),
+        explain=part("tasks", "{task}", "explain"),
     shell:
         "OMP_NUM_THREADS={threads} {resources.launch} {resources.layout} kilonode explain --case {wildcards.case} "
         "--task {wildcards.task} --data {params.data:q} --store {input.store:q} --weights {input.weights:q} "

@@ -4,7 +4,11 @@ SUMMARY = str(Path(config["report"]).with_name("summary.json"))
 rule gather:
     input:
         records=[f"{run}/evaluation.json" for run in runs()],
-        others=[f"{run}/{name}" for run in runs() for name in ("explanation.json", "metrics.json")],
+        others=[
+            f"{run}/{name}"
+            for run in runs()
+            for name in ("explanation.json", "metrics.json")
+        ],
     output:
         summary=SUMMARY,
         table=str(Path(SUMMARY).with_suffix(".csv")),

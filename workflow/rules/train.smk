@@ -9,6 +9,11 @@ rule train:
         "logs/train/{case}.{data}.{task}.seed-{seed}.log",
     benchmark:
         "logs/train/{case}.{data}.{task}.seed-{seed}.tsv"
+    resources:
+        nodes=1,
+        mpi="",
+        launch="",
+        layout="",
     params:
         data=data_argument,
         state="results/{case}/{data}/{task}/seed-{seed}/state",
@@ -17,11 +22,6 @@ rule train:
         target=part("tasks", "{task}", "target"),
         model=part("tasks", "{task}", "model"),
         training=part("tasks", "{task}", "training"),
-    resources:
-        nodes=1,
-        mpi="",
-        launch="",
-        layout="",
     shell:
         'left="$(squeue -h -j "${{SLURM_JOB_ID:-0}}" -o %L 2>/dev/null || true)"; '
         "{resources.launch} {resources.layout} kilonode train --case {wildcards.case} --task {wildcards.task} "

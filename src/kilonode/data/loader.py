@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +95,7 @@ class Loader:
             first, last = (len(whole) * k // self._size for k in (self._rank, self._rank + 1))
             yield whole[first:last], len(whole)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Share]:
+    def epoch(self, epoch: int, start: int = 0) -> Generator[Share, None, None]:
         """Batches of one epoch from step ``start`` on, read ahead by a thread that ends with the loop."""
         ready: queue.Queue[Share | BaseException | None] = queue.Queue(maxsize=AHEAD)
         ended = threading.Event()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from kilonode import cases, config
 from kilonode.errors import UserError, near
-from kilonode.records import Json
+from kilonode.records import Json, write_json
 
 STAGES = ("simulate", "ingest", "preprocess", "train", "evaluate", "explain", "gather", "report")
 
@@ -42,7 +41,9 @@ def run(
     command = [
         _snakemake(), "--snakefile", str(home / "Snakefile"), "--workflow-profile", str(_profile(home, profile)),
     ]  # fmt: skip
-    command += ["--config", *(f"{key}={json.dumps(value)}" for key, value in settings.items())]
+    chosen = Path(settings["report"]).with_name("run.json")  # stands beside the results it led to
+    write_json(chosen, settings)
+    command += ["--configfile", str(chosen)]
     for name in [*force, *([until] if until else [])]:
         if name not in STAGES:
             raise UserError(f"expected a stage, got {name!r} (--until, --force); {near(name, STAGES)}")
