@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import yaml
+from referencing import Registry, Resource
 
 from kilonode import cases
 from kilonode.errors import UserError, near
@@ -24,10 +25,10 @@ TIERS = ("toy", "demo", "article")
 def read_yaml(path: Path) -> Json:
     """Read a YAML mapping; ``UserError`` if it is missing, broken, or not a mapping."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"expected a YAML file, got {error.strerror} ({path}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, a thirteenth month
         reason = " ".join(str(error).split())
         raise UserError(f"expected YAML, got {reason} ({path}); mend the file") from None
     if not isinstance(content, dict):
@@ -43,7 +44,7 @@ def check(content: Json, schema: Json, where: str | Path) -> None:
     UserError
         One line for every mistake, with the nearest allowed key for an unknown one.
     """
-    validator = jsonschema.Draft202012Validator(schema)
+    validator = jsonschema.Draft202012Validator(schema, registry=_registry())
     problems = [line for error in validator.iter_errors(content) for line in _explain(error, where)]
     if problems:
         raise UserError(*sorted(problems))
@@ -67,6 +68,12 @@ def schema(name: str) -> Json:
     """A JSON schema of the package (``schemas/<name>.json``)."""
     content: Json = read_json(PACKAGE / "schemas" / f"{name}.json")
     return content
+
+
+@cache
+def _registry() -> Any:
+    """What a schema may refer to: a mapping holds tasks of the same form as a case's."""
+    return Registry().with_resource("case.json", Resource.from_contents(schema("case")))
 
 
 def merged(base: Json, overlay: Json) -> Json:
@@ -129,7 +136,9 @@ def resolve(case: str, data: str) -> Json:
     check(content, schema("case"), path)
     tiers = content.pop("tiers")
     if data in TIERS:
-        resolved = merged(content, tiers[data])
+        resolved, where = merged(content, tiers[data]), f"{path}, tier {data}"
+        check({**resolved, "tiers": tiers}, schema("case"), where)
+        _refuse_unknown_fields(resolved["tasks"], resolved["tables"], where)
     else:
         mapping = _mapping(data)
         if mapping["case"] != case:
@@ -139,6 +148,7 @@ def resolve(case: str, data: str) -> Json:
         overlay: Json = {key: mapping[key] for key in ("title", "group", "split") if key in mapping}
         resolved = merged(content, overlay)
         resolved["tasks"] = tasks
+        _refuse_unknown_fields(tasks, mapping["tables"], data)
         resolved["tables"] = {}  # shapes and types come from the files
         resolved["ingest"] = {key: mapping[key] for key in ("format", "source", "simulated", "tables")}
     resolved["data"] = data_name(data)
@@ -155,6 +165,31 @@ def _known_tasks(known: Json, asked: Json, where: str) -> Json:
         base = {key: value for key, value in known[name].items() if key not in ("read_outs", "columns")}
         tasks[name] = merged(base, overlay)
     return tasks
+
+
+def _refuse_unknown_fields(tasks: Json, tables: Json, where: str) -> None:
+    """Every table and field that tasks name must exist: better now than after hours of training."""
+    problems = []
+    for name, content in tasks.items():
+        if content["table"] not in tables:
+            place, table = f"tasks.{name}.table", content["table"]
+            problems.append(f"expected a table in {place}, got {table!r} ({where}); {near(table, tables)}")
+            continue
+        parts = {"input": content["input"]}
+        for kind in ("columns", "read_outs"):
+            parts |= {f"{kind}.{key}": spec for key, spec in content.get(kind, {}).items()}
+        asked = [(f"{place}.field", spec["field"]) for place, spec in parts.items() if "field" in spec]
+        for side in ("positive", "negative", "where"):
+            asked += [(f"{place}.{side}", field) for place, spec in parts.items() for field in spec.get(side, {})]
+        asked += [("target", content["target"])] if "target" in content else []
+        fields = {"sample_id", *tables[content["table"]]}
+        problems += [
+            f"expected a field in tasks.{name}.{place}, got {field!r} ({where}); {near(field, fields)}"
+            for place, field in asked
+            if field not in fields
+        ]
+    if problems:
+        raise UserError(*problems)
 
 
 def task(case: str, data: str, name: str) -> Json:

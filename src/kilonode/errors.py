@@ -20,12 +20,12 @@ class UserError(Exception):
     Parameters
     ----------
     *problems : str
-        All problems found, not just the first.
+        All problems found, not just the first. Line breaks in them (HDF5 writes some) become spaces.
     """
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = tuple(" ".join(problem.splitlines()) for problem in problems)
+        super().__init__("\n".join(self.problems))
 
 
 class DataError(UserError):
@@ -33,7 +33,7 @@ class DataError(UserError):
 
 
 def near(word: str, allowed: Iterable[str]) -> str:
-    """``; did you mean X?`` for the closest allowed word, else the list of allowed words."""
+    """``did you mean X?`` for the closest allowed word, else the list of allowed words."""
     allowed = sorted(allowed)
     match = difflib.get_close_matches(word, allowed, n=1)
     return f"did you mean {match[0]!r}?" if match else f"allowed: {', '.join(allowed)}"

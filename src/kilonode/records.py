@@ -45,17 +45,17 @@ def complete(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~UMASK)  # some writers make files that only the owner can read
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
-            f"expected to write, got {error.strerror or error} ({path}); check permissions and free space there"
-        ) from error
+        reason = os.strerror(error.errno) if error.errno else error  # HDF5's own text is a paragraph
+        raise UserError(f"expected to write, got {reason} ({path}); check permissions and free space there") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # no such folder, or a read-only one: the reason is on its way already
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole text file, atomically."""
     with complete(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -85,7 +85,7 @@ def read_json(path: Path) -> Any:
         Missing or not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"expected a file, got nothing ({path}); run the stage that writes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -2,21 +2,20 @@
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 
 from kilonode import cases as known_cases
 from kilonode import config as settings
-from kilonode.errors import UserError
+from kilonode.errors import EXIT_USER, UserError
 
 
 def checked(function, *arguments):
-    """Call; a user's mistake ends Snakemake with its lines instead of a traceback."""
+    """Call; a user's mistakes end Snakemake with their lines and exit code 2, without a traceback."""
     try:
         return function(*arguments)
     except UserError as error:
-        raise WorkflowError("\n".join(error.problems)) from None
+        print(*error.problems, sep="\n", file=sys.stderr, flush=True)
+        sys.exit(EXIT_USER)
 
 
 checked(

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import resource
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 
 from kilonode.data.store import inspect
-from kilonode.records import finite
+from kilonode.errors import DataError
+from kilonode.records import Json, finite
+
+PATIENCE_S, BYTES_PER_S = 20, 20_000_000
+"""Processor time a file may take, and more for a big one."""
 
 
 def run(file: list[Path], json_output: bool) -> None:
     """Print fields, shapes, units and hash of each file; the first bad one ends it with its reason."""
     for path in file:
-        found = finite(inspect(path))
+        found = finite(_inspect_apart(path))
         if json_output:
             print(json.dumps(found, sort_keys=True))
             continue
@@ -24,3 +32,21 @@ def run(file: list[Path], json_output: bool) -> None:
             span = f"{spec['minimum']:.6g} to {spec['maximum']:.6g}" if spec["minimum"] is not None else "empty"
             print(f"  {name:<14} {shape:<20} {spec['dtype']:<8} {spec['unit']:<10} {span:<26} {spec['long_name']}")
         print(f"  sha256 {found['sha256']} ({found['index']})")
+
+
+def _inspect_apart(path: Path) -> Json:
+    """``inspect`` in a process of its own: HDF5 2.0 crashes on some damaged files and never returns from others."""
+    size = path.stat().st_size if path.is_file() else 0
+    limit = PATIENCE_S + size // BYTES_PER_S
+    with ProcessPoolExecutor(1, get_context("fork"), _limit_processor_time, (limit,)) as pool:
+        try:
+            return pool.submit(inspect, path).result()
+        except BrokenProcessPool:
+            raise DataError(
+                f"expected an HDF5 file, got what HDF5 crashes on or does not end with ({path}); make or copy it again"
+            ) from None
+
+
+def _limit_processor_time(seconds: int) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds if most == resource.RLIM_INFINITY else min(seconds, most), most))

@@ -13,12 +13,12 @@ import numpy as np
 from kilonode import comm, config
 from kilonode.comm import Comm
 from kilonode.data import shard
-from kilonode.data.raw import Raw
+from kilonode.data.raw import Raw, together
 from kilonode.data.shard import TRUTH
 from kilonode.data.split import SPLITS, split
 from kilonode.data.stats import Stats, measure, merge
 from kilonode.data.transform import TRANSFORMS
-from kilonode.errors import UserError
+from kilonode.errors import DataError, near
 from kilonode.progress import progress
 from kilonode.records import Json, conditions, digest, file_digest, write_json
 
@@ -40,9 +40,10 @@ def run(case: str, data: str, table: str, raw: Path, output: Path) -> None:
     output : Path
         ``.../store/<table>/index.json``; shards stand beside it, those of the truth under ``truth/``.
     """
-    settings = config.resolve(case, data)
     ranks = comm.start()
+    settings = config.resolve(case, data)
     source = Raw(raw, table)
+    together(ranks, lambda: source.verify(range(ranks.rank, len(source.rows), ranks.size)))
     groups = np.concatenate([source.read(number, "group") for number in range(len(source.rows))])
     plan = _plan(source, groups, settings["split"])
     identity = digest([source.content["shards"], source.fields, settings["split"], shard.SCHEMA])
@@ -53,15 +54,9 @@ def run(case: str, data: str, table: str, raw: Path, output: Path) -> None:
         "seed": settings["split"]["seed"],
         "identity": identity,
     }
-    mine, made, failure = range(ranks.rank, len(plan), ranks.size), {}, None
-    try:
-        for number in progress(mine, len(mine), f"preprocess {table}", ranks.is_root):
-            made[number] = _make(source, plan[number], output.parent, attributes)
-    except UserError as error:
-        failure = error
-    failures = [error for error in ranks.allgather(failure) if error is not None]
-    if failures:
-        raise failures[0]
+    mine = range(ranks.rank, len(plan), ranks.size)
+    shown = progress(mine, len(mine), f"preprocess {table}", ranks.is_root)
+    made = together(ranks, lambda: {k: _make(source, plan[k], output.parent, attributes) for k in shown})
     _write_index(output, source, plan, made, attributes, ranks)
     ranks.close()
 
@@ -69,6 +64,8 @@ def run(case: str, data: str, table: str, raw: Path, output: Path) -> None:
 def _plan(source: Raw, groups: np.ndarray, settings: Json) -> list[Json]:
     """Every store shard: its split, file name and the raw rows it takes, in their shuffled order."""
     stratify = settings.get("stratify")
+    if stratify and stratify not in source.fields:
+        raise DataError(f"expected a field, got {stratify!r} (split.stratify); {near(stratify, source.fields)}")
     labels = np.concatenate([source.read(k, stratify) for k in range(len(source.rows))]) if stratify else None
     parts = split(groups, settings["fractions"], settings["seed"], labels)
     sample_bytes = sum(
@@ -78,7 +75,7 @@ def _plan(source: Raw, groups: np.ndarray, settings: Json) -> list[Json]:
     for position, name in enumerate(SPLITS):
         rows = np.flatnonzero(np.isin(groups, parts[name]))
         rows = np.random.default_rng([settings["seed"], position]).permutation(rows)
-        count = max(1, -(-len(rows) * sample_bytes // SHARD_BYTES))
+        count = max(1, min(len(rows), -(-len(rows) * sample_bytes // SHARD_BYTES)))
         for number, chunk in enumerate(np.array_split(rows, count)):
             plan.append({"split": name, "file": f"{name}-{number:05d}.h5", "rows": chunk, "groups": parts[name]})
     return plan
@@ -87,6 +84,7 @@ def _plan(source: Raw, groups: np.ndarray, settings: Json) -> list[Json]:
 def _make(source: Raw, planned: Json, folder: Path, attributes: Json) -> Json:
     """Write one store shard and its truth; its index entry and the statistics of its fields."""
     arrays = {name: _take(source, name, planned["rows"]) for name in source.fields}
+    written = {**attributes, "identity": attributes["identity"].encode()}
     entry: Json = {"file": planned["file"], "split": planned["split"], "rows": len(planned["rows"])}
     for prefix, kept in (("", False), (TRUTH, True)):
         chosen = {n.removeprefix(TRUTH): a for n, a in arrays.items() if n.startswith(TRUTH) == kept}
@@ -94,12 +92,12 @@ def _make(source: Raw, planned: Json, folder: Path, attributes: Json) -> Json:
             continue
         path = folder / f"{prefix}{planned['file']}"
         fields = {name: source.fields[f"{prefix}{name}"] for name in chosen}
-        shard.write(path, chosen, fields, {**attributes, "split": planned["split"], "truth": kept})
+        shard.write(path, chosen, fields, written | {"split": planned["split"], "truth": kept})
         entry["truth" if kept else "data"] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
     entry["stats"] = {
         name: {transform: measure(function(array)).to_json() for transform, function in TRANSFORMS.items()}
         for name, array in arrays.items()
-        if planned["split"] == "train" and array.dtype.kind == "f" and not name.startswith(TRUTH)
+        if planned["split"] == "train" and (array.dtype.kind == "f" or array.ndim > 1) and not name.startswith(TRUTH)
     }
     return entry
 

@@ -5,6 +5,7 @@ Shape legend: N samples along axis 0 of every dataset.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 
 from kilonode import __version__
-from kilonode.errors import DataError
+from kilonode.errors import DataError, UserError
 from kilonode.records import complete
 
 SCHEMA = 1
@@ -41,32 +42,36 @@ def write(
     fields : mapping
         Dataset name -> description with ``unit``, ``long_name`` and perhaps ``labels``.
     attributes : mapping
-        File attributes; strings, numbers, booleans, or JSON values.
+        File attributes; numbers, booleans, strings, or JSON values. Bytes become text of fixed length: the rest lies
+        in a heap, and HDF5 2.0 may read a damaged heap for ever. What every reader asks for is therefore bytes.
     """
-    with complete(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["kilonode_schema"] = SCHEMA
-        file.attrs["versions"] = json.dumps(
-            {"kilonode": __version__, "h5py": h5py.version.version, "numpy": np.__version__}
-        )
-        for name, value in attributes.items():
-            file.attrs[name] = (
-                value if isinstance(value, str | int | float | bool) else json.dumps(value, sort_keys=True)
-            )
+    versions = {"kilonode": __version__, "h5py": h5py.version.version, "numpy": np.__version__}
+    image = io.BytesIO()  # not the file itself: HDF5 2.0 crashes when the program ends after a full disk
+    with h5py.File(image, "w") as file:
+        for name, value in {"kilonode_schema": SCHEMA, "versions": versions, **attributes}.items():
+            if isinstance(value, bytes):
+                file.attrs[name] = np.bytes_(value)
+            else:
+                plain = isinstance(value, str | int | float | bool)
+                file.attrs[name] = value if plain else json.dumps(value, sort_keys=True)
         for name, array in arrays.items():
             dataset = file.create_dataset(name, data=array)
             dataset.attrs["unit"] = fields[name]["unit"]
             dataset.attrs["long_name"] = fields[name]["long_name"]
             if "labels" in fields[name]:
                 dataset.attrs["labels"] = json.dumps(fields[name]["labels"], sort_keys=True)
+    with complete(path) as temporary:
+        temporary.write_bytes(image.getbuffer())
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """Open a file of ours for reading; ``DataError`` if it is missing, truncated, foreign, or links outside itself."""
     with opened_foreign(path) as file:
-        schema = file.attrs.get("kilonode_schema")
-        if schema != SCHEMA:
-            raise DataError(f"expected a kilonode file of schema {SCHEMA}, got {schema} ({path}); rerun preprocess")
+        with readable(path):
+            schema = file.attrs.get("kilonode_schema")
+            if schema != SCHEMA:
+                raise DataError(f"expected a kilonode file of schema {SCHEMA}, got {schema} ({path}); rerun preprocess")
         yield file
 
 
@@ -74,17 +79,28 @@ def opened(path: Path) -> Iterator[h5py.File]:
 def opened_foreign(path: Path) -> Iterator[h5py.File]:
     """Open anybody's HDF5 file for reading, with the same checks except the schema's."""
     if not path.is_file():
-        raise DataError(f"expected an HDF5 file, got nothing ({path}); check the path, or run the stage that writes it")
-    try:
+        found = "something else" if path.exists() else "nothing"
+        raise DataError(f"expected an HDF5 file, got {found} ({path}); check the path, or run the stage that writes it")
+    with readable(path):
         # Locks are refused on some parallel file systems and protect readers from nothing (errno 524 on DVS).
         file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        reason = str(error).split("(")[-1].rstrip(")")
-        raise DataError(f"expected a complete HDF5 file, got {reason} ({path}); make or copy it again") from None
     with file:
-        for name in names(file, path):
-            _refuse_strange(file[name], path)
+        with readable(path):
+            for name in names(file, path):
+                _refuse_strange(file[name], path)
         yield file
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Whatever h5py raises on a damaged file (seven classes were seen) becomes one ``DataError``."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).partition(" (")[2].rstrip(")") or error or type(error).__name__
+        raise DataError(f"expected a complete HDF5 file, got {reason} ({path}); make or copy it again") from error
 
 
 def names(file: h5py.File, path: Path) -> list[str]:
@@ -101,7 +117,7 @@ def names(file: h5py.File, path: Path) -> list[str]:
                 )
             try:
                 item = group[key]
-            except (KeyError, OSError):
+            except (KeyError, OSError, RuntimeError):
                 raise DataError(
                     f"expected a readable object, got a broken link (dataset {name!r} in {path}); make the file again"
                 ) from None
@@ -153,14 +169,15 @@ def verify(file: h5py.File, path: Path, fields: Mapping[str, Any], rows: int) ->
         raise DataError(*sorted(problems))
 
 
-def refuse_non_finite(name: str, array: np.ndarray, where: Path) -> None:
-    """``DataError`` naming the first value that is NaN or infinite."""
+def refuse_non_finite(name: str, array: np.ndarray, where: Path, start: int = 0) -> None:
+    """``DataError`` naming the first value that is NaN or infinite; ``start`` is the sample of the array's first."""
     if array.dtype.kind != "f":
         return
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(k) for k in np.argwhere(bad)[0])
+        at = (first[0] + start, *first[1:]) if first else ()
         raise DataError(
-            f"expected finite values in {name!r}, got {array[first]} at {first} and {bad.sum() - 1} more ({where}); "
+            f"expected finite values in {name!r}, got {array[first]} at {at} and {bad.sum() - 1} more ({where}); "
             "mend or mask them at the source"
         )

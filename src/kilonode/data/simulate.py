@@ -24,31 +24,29 @@ def run(case: str, data: str, output: Path) -> None:
     output : Path
         The index to write, ``.../raw/index.json``; shards stand beside it.
     """
+    ranks = comm.start()
     settings = config.resolve(case, data)
     simulation = settings["simulation"]
     simulator = contract.load(case).simulate
     per_shard = int(simulation["groups_per_shard"])
-    groups = range(int(simulation["groups"]))
+    groups = int(simulation["groups"])
 
-    def make(number: int) -> Tables:
-        parts = [
-            simulator.simulate(int(simulation["seed"]), group, simulation)
-            for group in groups[number * per_shard : (number + 1) * per_shard]
-        ]
+    def make(start: int, stop: int) -> Tables:
+        parts = [simulator.simulate(int(simulation["seed"]), group, simulation) for group in range(start, stop)]
         return {
             table: {name: np.concatenate([part[table][name] for part in parts]) for name in columns}
             for table, columns in parts[0].items()
         }
 
-    # The number of groups is not part of a shard's identity: a longer run keeps the shards it has.
+    # The number of groups is no attribute: a longer run keeps the shards it has.
     physics = {key: value for key, value in simulation.items() if key != "groups"}
     attributes = {
         "case": case,
         "simulated": True,
-        "source": f"simulation {case}-{simulation['version']}",
+        "source": f"{case}-{simulation['version']}",
         "config": physics,
         "seed": simulation["seed"],
     }
-    ranks = comm.start()
-    raw.write(output, f"simulate {case}", -(-len(groups) // per_shard), make, settings["tables"], attributes, ranks)
+    extents = [(start, min(start + per_shard, groups)) for start in range(0, groups, per_shard)]
+    raw.write(output, f"simulate {case}", extents, make, settings["tables"], attributes, ranks)
     ranks.close()

@@ -71,13 +71,12 @@ def _cut(groups: np.ndarray, shares: np.ndarray, seed: int) -> dict[str, list[in
             f"expected at least {len(SPLITS)} groups to cut into train, validation and test, got {len(ids)}; "
             "name a finer group field or bring more data"
         )
-    order = np.argsort([_hash(seed, int(group)) for group in ids], kind="stable")
+    order = np.argsort(np.array([_hash(seed, int(group)) for group in ids], dtype=np.uint64), kind="stable")
     middle = (np.cumsum(counts[order]) - counts[order] / 2) / counts.sum()
-    where = np.searchsorted(np.cumsum(shares)[:-1], middle, side="right")
-    for split_index in range(len(SPLITS)):  # a huge group must not leave a split empty
-        if not (where == split_index).any():
-            where[split_index if split_index < 2 else -1] = split_index
-    return {name: [int(ids[k]) for k in order[where == i]] for i, name in enumerate(SPLITS)}
+    wanted = np.searchsorted(middle, np.cumsum(shares)[:-1])
+    first = int(np.clip(wanted[0], 1, len(ids) - 2))  # a huge group must not leave a split empty
+    second = int(np.clip(wanted[1], first + 1, len(ids) - 1))
+    return {name: ids[part].tolist() for name, part in zip(SPLITS, np.split(order, [first, second]), strict=True)}
 
 
 def _hash(seed: int, group: int) -> int:

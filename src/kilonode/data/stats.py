@@ -54,13 +54,13 @@ def measure(values: np.ndarray) -> Stats:
     Parameters
     ----------
     values : ndarray
-        (N, C, ...); (N,) counts as one channel. N may be 0.
+        (N, C, ...); (N,) and images (N, H, W) have one channel. N may be 0.
     """
-    channels = values.shape[1] if values.ndim > 1 else 1
-    x = np.moveaxis(values.reshape(len(values), channels, -1), 1, 0).reshape(channels, -1).astype(np.float64)
-    if x.shape[1] == 0:
+    channels = 1 if values.ndim in (1, 3) else values.shape[1]
+    if values.size == 0:
         nothing = np.zeros(channels)
         return Stats(0, nothing, nothing, np.full(channels, np.inf), np.full(channels, -np.inf))
+    x = np.moveaxis(values.reshape(len(values), channels, -1), 1, 0).reshape(channels, -1).astype(np.float64)
     mean = x.mean(axis=1)
     return Stats(x.shape[1], mean, ((x - mean[:, None]) ** 2).sum(axis=1), x.min(axis=1), x.max(axis=1))
 

@@ -46,18 +46,21 @@ class Store:
         if split not in SPLITS:
             raise DataError(f"expected a split, got {split!r}; {near(split, SPLITS)}")
         self.index: Json = read_json(index)
-        if self.index.get("kilonode_schema") != shard.SCHEMA:
-            have = self.index.get("kilonode_schema")
+        have = self.index.get("kilonode_schema") if isinstance(self.index, dict) else None
+        if have != shard.SCHEMA:
             raise DataError(f"expected a store of schema {shard.SCHEMA}, got {have} ({index}); rerun preprocess")
         self.folder = index.parent
         self.truth = truth
         self.entries = [entry for entry in self.index["shards"] if entry["split"] == split]
-        self.rows = int(self.index["rows"][split])
         self.fields: Json = {
             name: spec for name, spec in self.index["fields"].items() if truth or not name.startswith(TRUTH)
         }
         self._maps: dict[str, list[np.ndarray]] = {}
         self._starts = np.concatenate([[0], np.cumsum([entry["rows"] for entry in self.entries])])
+        self.rows = int(self._starts[-1])
+        if self.rows != self.index["rows"][split]:
+            want = self.index["rows"][split]
+            raise DataError(f"expected {want} rows of {split}, got {self.rows} ({index}); rerun preprocess")
         for entry in self.entries:
             self._check(entry, "data")
             if truth and "truth" in entry:
@@ -80,10 +83,13 @@ class Store:
             for name, spec in self.index["fields"].items()
             if name.startswith(TRUTH) == (kind == "truth")
         }
-        with shard.opened(path) as file:
+        with shard.opened(path) as file, shard.readable(path):
+            if file.attrs.get("identity") != self.index["identity"].encode():
+                raise DataError(f"expected a shard of this index, got one of another ({path}); rerun preprocess")
             shard.verify(file, path, fields, entry["rows"])
+            whole = np.memmap(path, np.uint8, "r")  # once a file: every map keeps a descriptor
             for name in fields:
-                self._maps.setdefault(prefix + name, []).append(_mapped(file[name], path))
+                self._maps.setdefault(prefix + name, []).append(_mapped(file[name], whole))
 
     def _field(self, name: str) -> list[np.ndarray]:
         if name.startswith(TRUTH) and not self.truth:
@@ -109,63 +115,57 @@ class Store:
         return taken
 
 
-def _mapped(dataset: Any, path: Path) -> np.ndarray:
+def _mapped(dataset: Any, whole: np.ndarray) -> np.ndarray:
     """The dataset's bytes as a read-only array. Contiguous data is mapped: shuffled rows at memory speed."""
     offset = dataset.id.get_offset()
     if offset is None:  # chunked, filtered or empty
-        whole: np.ndarray = dataset[()]
-        return whole
-    return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
+        array: np.ndarray = dataset[()]
+        return array
+    return whole[offset : offset + dataset.nbytes].view(dataset.dtype).reshape(dataset.shape)
 
 
 def inspect(path: Path) -> Json:
-    """Read one shard whole: its fields, attributes and hash; the index beside it must agree.
+    """Read one shard whole: its hash, which the index beside it must know, its fields and attributes.
 
     Raises
     ------
     DataError
         The file or any value in it is not what it should be.
     """
-    with shard.opened(path) as file:
-        found: Json = {
-            "file": str(path),
-            "attributes": {key: _plain(value) for key, value in file.attrs.items()},
-            "fields": {},
-        }
+    found: Json = {"file": str(path), "sha256": file_digest(path) if path.is_file() else "", "fields": {}}
+    found["index"] = _agrees(path, found["sha256"])  # before HDF5 sees it: damaged files have crashed it
+    with shard.opened(path) as file, shard.readable(path):
+        found["attributes"] = {key: _plain(value) for key, value in file.attrs.items()}
         for name in shard.names(file, path):
             dataset = file[name]
-            try:
-                values = dataset[()]
-            except OSError as error:
-                raise DataError(f"expected readable data in {name!r}, got {error} ({path}); rerun its stage") from None
+            if dataset.dtype.kind not in "fiub":
+                raise DataError(f"expected numbers in {name!r}, got {dataset.dtype} ({path}); make the file again")
+            values = np.asarray(dataset[()])
             shard.refuse_non_finite(name, values, path)
             found["fields"][name] = {
                 "shape": list(dataset.shape),
                 "dtype": str(dataset.dtype),
-                "unit": _plain(dataset.attrs.get("unit", "")),
-                "long_name": _plain(dataset.attrs.get("long_name", "")),
+                "unit": str(_plain(dataset.attrs.get("unit", ""))),
+                "long_name": str(_plain(dataset.attrs.get("long_name", ""))),
                 "minimum": values.min() if values.size else None,
                 "maximum": values.max() if values.size else None,
             }
-    found["sha256"] = file_digest(path)
-    found["index"] = _agrees(path, found["sha256"])
     return found
 
 
 def _agrees(path: Path, sha256: str) -> str:
     """What the index says of this file; ``DataError`` if it says otherwise."""
-    kind = "truth" if path.parent.name == TRUTH.rstrip("/") else "data"
-    folder = path.parent.parent if kind == "truth" else path.parent
-    index = folder / "index.json"
-    if not index.is_file():
+    folder = path.absolute().parent
+    kind = "truth" if folder.name == TRUTH.rstrip("/") else "data"
+    index = (folder.parent if kind == "truth" else folder) / "index.json"
+    if not index.is_file() or not sha256:
         return "no index beside the file"
-    for entry in read_json(index)["shards"]:
-        promised = entry.get(kind, entry)
-        if entry["file"] == path.name and isinstance(promised, dict):
-            if promised["sha256"] != sha256:
-                raise DataError(
-                    f"expected SHA-256 {promised['sha256']} as in {index}, got {sha256} ({path}); rerun its stage"
-                )
+    content = read_json(index)
+    for entry in content.get("shards", []) if isinstance(content, dict) else []:
+        promised = entry.get(kind, entry).get("sha256")  # raw shards have no truth of their own
+        if entry["file"] == path.name and promised:
+            if promised != sha256:
+                raise DataError(f"expected SHA-256 {promised} as in {index}, got {sha256} ({path}); rerun its stage")
             return "as in the index"
     return "not in the index beside the file"
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from kilonode.data.stats import Stats
+from kilonode.errors import DataError, near
 from kilonode.records import Json
 
 TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "none": lambda x: x,
     # Light and charge are counts: negative values are electronics noise around "nothing".
-    "log1p": lambda x: np.log1p(np.maximum(x, 0)),
+    "log1p": lambda x: np.log1p(np.maximum(x, 0), dtype=np.result_type(x, np.float32)),  # bytes would give float16
 }
 
 
@@ -28,14 +29,25 @@ class Scaler:
         The task's ``input``: ``field``, ``transform`` and perhaps ``channels``.
     stats : dict
         ``stats.json`` of the store.
+
+    Raises
+    ------
+    DataError
+        The field is no input, or has no such channel.
     """
 
     def __init__(self, settings: Json, stats: Json) -> None:
         self.field: str = settings["field"]
         self.channels: list[int] | None = settings.get("channels")
         self._transform = TRANSFORMS[settings["transform"]]
+        if self.field not in stats:
+            raise DataError(f"expected an input, got {self.field!r} (input.field); {near(self.field, stats)}")
         rms = Stats.from_json(stats[self.field][settings["transform"]]).rms
-        chosen = rms if self.channels is None or len(rms) == 1 else rms[self.channels]
+        if self.channels is not None and max(self.channels) >= len(rms):
+            raise DataError(
+                f"expected channels below {len(rms)}, got {self.channels} (input.channels of field {self.field!r})"
+            )
+        chosen = rms if self.channels is None else rms[self.channels]
         self.scale = float(np.sqrt(np.mean(chosen**2))) or 1.0
 
     def select(self, raw: np.ndarray) -> np.ndarray:

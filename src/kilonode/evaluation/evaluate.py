@@ -38,14 +38,14 @@ def run(case: str, task: str, data: str, seed: int, store: Path, weights: Path, 
     curves : Path
         HDF5: ``<question>/<method>/{label,score,weight}`` of the linear probes or of the classes.
     """
-    settings = config.task(case, data, task)
+    settings, resolved, simulated = config.task(case, data, task), config.resolve(case, data), data in config.TIERS
     stores = {split: Store(store, split, truth=True) for split in SPLITS}
     network = Network(case, task, settings, stores["test"], weights)
     raw = {split: stores[split].read(network.scaler.field) for split in SPLITS}
     if settings.get("target"):
         rows, scores = classes.compare(contract.load(case), task, settings, network, raw, stores)
     else:
-        rows, scores = _codes(case, task, settings, network, raw, stores, simulated=data in config.TIERS)
+        rows, scores = _codes(case, task, settings, network, raw, stores, simulated)
     label = f"{case}/{config.data_name(data)}/{task}"
     named = {"case": case, "data": config.data_name(data), "task": task, "seed": seed}
     for row in rows:
@@ -59,6 +59,10 @@ def run(case: str, task: str, data: str, seed: int, store: Path, weights: Path, 
             "figures": rows,
             "conditions": conditions(
                 seeds=[seed],
+                title=resolved["title"],
+                question=resolved["question"] if simulated else "",
+                task=settings.get("about", ""),
+                article=settings.get("article", "") if simulated else "",
                 source=index["source"],
                 simulated=index["simulated"],
                 split_sha256=index["split_sha256"],

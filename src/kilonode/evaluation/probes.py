@@ -35,7 +35,7 @@ class Data:
 
 
 def _linear_classifier(strength: float) -> Any:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=2000))
 
 
 def _linear_regressor(strength: float) -> Any:

@@ -8,9 +8,8 @@ from typing import Any
 
 import jinja2
 
-from kilonode import config
 from kilonode.records import PACKAGE, Json, read_json, write_text
-from kilonode.report.wording import number, verdict, with_interval
+from kilonode.report.wording import number, spoken, verdict, with_interval
 
 FIRST = ("linear_auc", "linear_r2", "linear_balanced_accuracy", "accuracy", "mse")
 """The metric a question is judged by; the others stand in the full table."""
@@ -43,12 +42,8 @@ def _run(found: Json, figures: list[Json]) -> Json:
     """What the page says of one run."""
     key = {name: found[name] for name in ("case", "data", "task", "seed")}
     rows = [row for row in figures if all(row[name] == value for name, value in key.items())]
-    settings = config.read_yaml(config.case_file(found["case"]))
     return {
         **found,
-        "title": settings["title"],
-        "asked": settings["question"],
-        "about": settings["tasks"][found["task"]].get("about", ""),
         "made": "simulation" if found["conditions"]["simulated"] else "measured data",
         "verdicts": _verdicts(rows),
         "tables": _tables(rows),
@@ -71,8 +66,8 @@ def _verdicts(rows: list[Json]) -> list[Json]:
     """One sentence a question, from the paired difference; a baseline that won stands first."""
     said = [
         {
-            "question": _spoken(row["question"]),
-            "metric": _spoken(row["metric"]),
+            "question": spoken(row["question"]),
+            "metric": spoken(row["metric"]),
             "text": verdict(row),
             "lost": _lost(row),
         }
@@ -98,21 +93,14 @@ def _tables(rows: list[Json]) -> list[Json]:
         cell: dict[tuple[str, str], Any] = {(row["question"], row["method"]): with_interval(row) for row in chosen}
         lines = [
             {
-                "question": _spoken(question),
+                "question": spoken(question),
                 "about": next(row["about"] for row in chosen if row["question"] == question),
                 "cells": [cell.get((question, method), "") for method in methods],
             }
             for question in questions
         ]
-        tables.append({"metric": _spoken(metric), "methods": [_spoken(m) for m in methods], "lines": lines})
+        tables.append({"metric": spoken(metric), "methods": [spoken(m) for m in methods], "lines": lines})
     return tables
-
-
-def _spoken(name: str) -> str:
-    words = name.replace("_", " ")
-    for short, long in (("auc", "AUC"), ("pca", "PCA"), (" r2", " R2"), ("mse", "mean squared error")):
-        words = words.replace(short, long)
-    return words
 
 
 def _inline(path: Path) -> str:

@@ -51,9 +51,11 @@ def run(
     command += ["--forcerun", *force] if force else []
     command += ["--dry-run"] if dry_run else []
     command += snakemake
-    print(shlex.join(command), flush=True)
     # mpiexec, kilonode and snakemake of this environment, also when it was not activated
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    if not dry_run:
+        _check_launchers(home, profile, path)
+    print(shlex.join(command), flush=True)
     status = subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode
     if status == 0 and not dry_run and not until:
         print(f"report: {Path(settings['report']).resolve()}")
@@ -100,6 +102,18 @@ def _profile(home: Path, name: str) -> Path:
     if name not in known:
         raise UserError(f"expected a profile, got {name!r} (--profile); {near(name, known)}")
     return home / "workflow" / "profiles" / name
+
+
+def _check_launchers(home: Path, profile: str, path: str) -> None:
+    """Every launcher the profile names must be there before the first job starts."""
+    rules = config.read_yaml(_profile(home, profile) / "profile.yaml").get("set-resources", {})
+    named = {str(rule["launch"]).strip("'").split(" ")[0] for rule in rules.values() if rule.get("launch")}
+    missing = sorted(name for name in named if name and shutil.which(name, path=path) is None)
+    if missing:
+        raise UserError(
+            f"expected {', '.join(missing)} to start ranks with, got none on PATH (profile {profile}); "
+            "run `make env`, load your system's MPI or Slurm, or choose another --profile"
+        )
 
 
 def _snakemake() -> str:

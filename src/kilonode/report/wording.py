@@ -9,7 +9,8 @@ def number(value: float | None, digits: int = 3) -> str:
     """Three significant decimals; ``n/a`` for what could not be measured."""
     if value is None or value != value:
         return "n/a"
-    return f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.0f}"
+    text = f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.0f}"
+    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
 
 
 def with_interval(row: Json) -> str:
@@ -20,7 +21,7 @@ def with_interval(row: Json) -> str:
 
 def verdict(gain: Json) -> str:
     """What a paired difference says; an interval that holds 0 is no difference."""
-    against = gain["against"].replace("_", " ")
+    against = spoken(gain["against"])
     low, high = gain["interval"]
     shown = with_interval(gain)
     if low is None or high is None:
@@ -30,6 +31,14 @@ def verdict(gain: Json) -> str:
     if high < 0:
         return f"{against} is better than the network by {with_interval(_negated(gain))}"
     return f"no difference between the network and {against}: {shown}"
+
+
+def spoken(name: str) -> str:
+    """A name of the records as a person says it."""
+    words = name.replace("_", " ")
+    for short, long in (("auc", "AUC"), ("pca", "PCA"), (" r2", " R2"), ("mse", "mean squared error")):
+        words = words.replace(short, long)
+    return words
 
 
 def _negated(row: Json) -> Json:

@@ -106,6 +106,12 @@ class Trainer:
             key=torch.from_numpy(keys(self.seed, epoch, share.rows)),
         )
 
+    def _loss(self, share: Share) -> Any:
+        """Sum of the losses of this rank's samples; without any (a short last batch) a zero with zero gradients."""
+        if len(share.rows) == 0:  # torch has layers that do not run on nothing
+            return torch.stack([parameter.sum() for parameter in self.model.parameters()]).sum() * 0.0
+        return self.model.losses(self.batch(share, self.progress.epoch)).sum()
+
     def step(self, share: Share, timing: Timing) -> None:
         """One optimiser step on one global batch.
 
@@ -117,7 +123,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = optim.learning_rate(self.rules, now.step, self.training.steps)
         self.optimizer.zero_grad()
-        losses = self.model.losses(self.batch(share, now.epoch)).sum()
+        losses = self._loss(share)
         (losses / share.global_size).backward()
         before = time.perf_counter()
         self.comm.synchronise(self.optimizer)
@@ -180,6 +186,8 @@ class Trainer:
         total, count = 0.0, 0
         with torch.no_grad(), closing(self.validation.epoch(0)) as shares:
             for share in shares:
+                if len(share.rows) == 0:
+                    continue
                 total += float(self.model.losses(self.batch(share, 0)).double().sum())
                 count += len(share.rows)
         return self._mean(total, count)

@@ -79,7 +79,7 @@ def run(case: str, task: str, data: str, seed: int, store: Path, state: Path, ba
     status = trainer.fit(watch)
     reasons = ranks.gather(watch.reason)  # a signal may have reached one rank only
     if reasons is not None:
-        reason = next(filter(None, reasons), "")
+        reason = next(filter(None, reasons), "") if status == "stopped" else ""
         write_json(state / "status.json", _status(status, reason, trainer, identity, ranks, seed))
         print(f"train: {status} after epoch {trainer.progress.epoch}, step {trainer.progress.step}", flush=True)
     ranks.close()

@@ -220,21 +220,22 @@ def _embedded(axes: Axes, explanation: Explanation, name: str, seed: int) -> Non
     """Draw one map, its points in random order so that no class hides another."""
     order = np.random.default_rng(0).permutation(explanation.embedding.shape[1])
     x, y = explanation.embedding[seed, order].T
+    size = float(np.clip(6000 / len(x), 4, 20))
     axes.set(xticks=[], yticks=[], xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
     if not name:
-        axes.scatter(x, y, s=4, color=COLORS[2], lw=0)
+        axes.scatter(x, y, s=size, color=COLORS[2], lw=0)
         return
     value = explanation.columns[name][order]
     if name in explanation.labels:
         names = {int(key): text for key, text in explanation.labels[name].items()}
         color = {int(number): COLORS[int(number) % len(COLORS)] for number in np.unique(value)}
-        axes.scatter(x, y, s=4, c=[color[int(number)] for number in value], lw=0)
+        axes.scatter(x, y, s=size, c=[color[int(number)] for number in value], lw=0)
         for number in color:
             axes.scatter([], [], s=20, color=color[number], label=names.get(number, str(number)))
         axes.legend(fontsize="x-small", loc="best")
         return
     low, high = np.nanquantile(value, [0.01, 0.99])
-    points = axes.scatter(x, y, s=4, c=value, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9), lw=0)
+    points = axes.scatter(x, y, s=size, c=value, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9), lw=0)
     unit = explanation.units.get(name, "1")
     axes.figure.colorbar(points, ax=axes).set_label(_plain(name) + ("" if unit in ("", "1") else f" [{unit}]"))
 

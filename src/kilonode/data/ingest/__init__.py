@@ -16,7 +16,7 @@ import numpy as np
 from kilonode import comm, config
 from kilonode.cases.contract import Arrays, Tables
 from kilonode.data import raw
-from kilonode.errors import DataError
+from kilonode.data.shard import refuse_non_finite
 from kilonode.records import Json, file_digest
 
 SHARD_BYTES = 64 << 20
@@ -37,17 +37,15 @@ def run(case: str, data: str, input: Path, output: Path) -> None:
     output : Path
         The index to write, ``.../raw/index.json``.
     """
+    ranks = comm.start()
     mapping = config.resolve(case, data)["ingest"]
     adapter = import_module(f"{__name__}.{mapping['format']}")
     tables = mapping["tables"]
     rows = adapter.rows(input, tables)
-    for table, count in rows.items():
-        if count == 0:
-            raise DataError(f"expected at least one sample in table {table!r}, got none ({input})")
     shards = max(_shards(adapter, input, tables[table], count) for table, count in rows.items())
     groups = {table: _groups(adapter, input, columns["group"], rows[table]) for table, columns in tables.items()}
 
-    def make(number: int) -> Tables:
+    def make(number: int, shards: int) -> Tables:
         content: Tables = {}
         for table, columns in tables.items():
             start, stop = (rows[table] * k // shards for k in (number, number + 1))
@@ -62,10 +60,10 @@ def run(case: str, data: str, input: Path, output: Path) -> None:
         "simulated": mapping["simulated"],
         "source": mapping["source"],
         "config": tables,
-        "sha256_of_input": file_digest(input),
+        "sha256_of_input": ranks.broadcast(file_digest(input) if ranks.is_root else None),
     }
-    ranks = comm.start()
-    raw.write(output, f"ingest {input.name}", shards, make, described, attributes, ranks)
+    extents = [(number, shards) for number in range(shards)]
+    raw.write(output, f"ingest {input.name}", extents, make, described, attributes, ranks)
     ranks.close()
 
 
@@ -73,7 +71,10 @@ _SAMPLE_ID = {"unit": "1", "long_name": "row in the source file"}
 
 
 def _columns(adapter: ModuleType, path: Path, columns: Json, start: int, stop: int) -> Arrays:
-    return {name: adapter.read(path, spec, start, stop) for name, spec in columns.items() if name != "group"}
+    arrays = {name: adapter.read(path, spec, start, stop) for name, spec in columns.items() if name != "group"}
+    for name, array in arrays.items():
+        refuse_non_finite(columns[name]["dataset"], array, path, start)
+    return arrays
 
 
 def _shards(adapter: ModuleType, path: Path, columns: Json, rows: int) -> int:
@@ -86,11 +87,8 @@ def _groups(adapter: ModuleType, path: Path, spec: Json, rows: int) -> np.ndarra
     """A 63-bit group id of each sample, a pure function of the values of its key columns."""
     parts = [spec["dataset"]] if "dataset" in spec else spec["datasets"]
     keys = [adapter.read(path, {"dataset": part}, 0, rows) for part in parts]
-    if len(keys) == 1 and keys[0].dtype.kind in "iu" and keys[0].ndim == 1:
+    if len(keys) == 1 and keys[0].dtype.kind in "iu":
         return np.asarray(keys[0], dtype=np.int64)
-    for part, key in zip(parts, keys, strict=True):
-        if key.ndim != 1:
-            raise DataError(f"expected one value a sample in group key {part!r}, got shape {key.shape} ({path})")
     return np.array([_group_id(row) for row in zip(*keys, strict=True)], dtype=np.int64)
 
 

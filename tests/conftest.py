@@ -1,0 +1,63 @@
+"""What many tests share: a small data set, the command line, several MPI ranks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+Done = subprocess.CompletedProcess[str]
+Run = Callable[..., Done]
+
+# The same examples on every machine; no deadline, because CI machines are slow at times.
+settings.register_profile("kilonode", derandomize=True, deadline=None)
+settings.load_profile("kilonode")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads() -> Iterator[None]:
+    """One thread a process: tests share a small machine, and the bits of a training depend on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+def _run(*command: str | Path, timeout: float = 120, **options: Any) -> Done:
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+
+@pytest.fixture(scope="session")
+def kilonode() -> Run:
+    """``kilonode("check", path)``: the command line in a process of its own; ``cwd`` and ``env`` as in subprocess."""
+    return lambda *arguments, **options: _run(sys.executable, "-m", "kilonode", *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def mpiexec() -> Run:
+    """``mpiexec(2, "-m", "kilonode", "simulate", ...)``: Python on several ranks; skips where there is no MPI."""
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    launcher = shutil.which("mpiexec", path=places)
+    if launcher is None:
+        pytest.skip("needs mpiexec: run `make env`")
+    return lambda ranks, *arguments, **options: _run(launcher, "-n", str(ranks), sys.executable, *arguments, **options)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory, kilonode: Run) -> Path:
+    """A folder with ``raw/`` and ``store/{pairs,singles}/`` of the toy tier of reactor_neutrinos; copy, never change."""
+    home = tmp_path_factory.mktemp("toy")
+    what = ("--case", "reactor_neutrinos", "--data", "toy")
+    made = [kilonode("simulate", *what, "--output", home / "raw/index.json")]
+    for table in ("pairs", "singles"):
+        paths = ("--raw", home / "raw/index.json", "--output", home / f"store/{table}/index.json")
+        made.append(kilonode("preprocess", *what, "--table", table, *paths))
+    assert [done.returncode for done in made] == [0, 0, 0], made
+    return home

@@ -1,0 +1,220 @@
+"""What tests start with mpiexec: ``python ranks.py PROGRAM FOLDER ...``; rank 0 writes what was seen into FOLDER."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kilonode import cli, comm, config
+from kilonode.errors import UserError
+
+sys.path.append(str(Path(__file__).parents[1]))
+SIZES = (10, 100, 1_000, 12_345, 100_000, 1_000_000)
+
+
+def sha256(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def parts(rank: int) -> list[float]:
+    """Numbers whose sum depends on the order they are added in."""
+    return [float(x) for x in np.random.default_rng(rank).normal(size=5) * 10.0 ** np.arange(-8, 12, 4)]
+
+
+def write(ranks: comm.Comm, folder: Path, mine: Any) -> None:
+    """``out.json``: what every rank saw, in rank order."""
+    seen = ranks.gather(mine)
+    if seen is not None:
+        (folder / "out.json").write_text(json.dumps(seen))
+    ranks.close()
+
+
+def talk(folder: Path) -> None:
+    """Every small agreement, the last rank first."""
+    import torch
+
+    ranks = comm.start("mpi4py")
+    time.sleep(0.1 * (ranks.size - ranks.rank))
+    me = ranks.rank
+    tensors = {
+        "scalar": torch.tensor(float(me)),
+        "row": torch.arange(5.0) + me,
+        "none": torch.empty(0, 3),
+        "bytes": torch.full((7,), me, dtype=torch.uint8),
+        "whole": torch.tensor([me - 2**40]),
+        "double": torch.tensor(0.1 * me, dtype=torch.float64),
+        "flag": torch.tensor([me == 0]),
+    }
+    ranks.share(tensors)
+    mine = {
+        "me": [ranks.rank, ranks.size, ranks.local_rank, ranks.is_root, ranks.backend],
+        "gather": ranks.gather([me]),
+        "allgather": ranks.allgather(str(me)),
+        "broadcast": ranks.broadcast({"from": me}),
+        "highest": [ranks.highest((me * 2) % 3), ranks.highest(-me)],
+        "sum": ranks.sum(parts(me)).tolist(),
+        "share": {name: tensor.tolist() for name, tensor in tensors.items()},
+    }
+    write(ranks, folder, mine)
+
+
+class Numbers:
+    """As much of an optimiser as ``synchronise`` looks at."""
+
+    def __init__(self, values: list[np.ndarray]) -> None:
+        self.values = values
+        self.param_groups = [{"params": [self.Parameter(value) for value in values]}]
+
+    class Parameter:
+        def __init__(self, value: np.ndarray) -> None:
+            self.grad = self
+            self.value = value
+
+        def numpy(self) -> np.ndarray:
+            return self.value
+
+
+def bits(folder: Path) -> None:
+    """Hashes of float32 sums of many sizes, as mpi4py adds gradients."""
+    ranks = comm.start("mpi4py")
+    rng = np.random.default_rng(ranks.rank)
+    numbers = Numbers([rng.normal(size=size).astype(np.float32) for size in SIZES])
+    ranks.synchronise(numbers)  # type: ignore[arg-type]
+    write(ranks, folder, [ranks.local_rank, [sha256(value) for value in numbers.values]])
+
+
+def smoke(folder: Path) -> None:
+    """What the Horovod that was built can do."""
+    ranks = comm.start("horovod")
+    import horovod.torch as hvd
+    import torch
+
+    try:
+        hvd.allreduce(torch.ones(3, dtype=torch.bfloat16), op=hvd.Sum, name="half")
+        refused = ""
+    except ValueError as error:
+        refused = str(error)
+    total = hvd.allreduce(torch.ones(3), op=hvd.Sum, name="ones").tolist()
+    write(ranks, folder, [hvd.mpi_built(), hvd.mpi_threads_supported(), hvd.size(), total, refused])
+
+
+def fail(folder: Path, where: str, who: str) -> None:
+    """A verb that fails before or after MPI starts, on one rank (the others wait for it) or on all."""
+    me = int(os.environ["PMI_RANK"])
+    concerned = who in ("all", "each", str(me))
+
+    def run(**_: object) -> None:
+        ranks = comm.start("mpi4py") if where != "early" else comm.Comm()
+        if concerned:
+            if where == "defect":
+                raise ZeroDivisionError("planted")
+            raise UserError(f"expected peace, got trouble{f' on {me}' if who == 'each' else ''} (here); go on")
+        ranks = comm.start("mpi4py") if where == "early" else ranks
+        ranks.barrier()
+
+    sys.modules["planted"] = planted = type(sys)("planted")
+    planted.run = run  # type: ignore[attr-defined]
+    cli.VERBS["bench"] = ("planted", *cli.VERBS["bench"][1:])
+    cli.main(["bench", "demo"])
+
+
+class Few:
+    """The first rows of a store."""
+
+    def __init__(self, store: Any, rows: int) -> None:
+        self.rows, self.fields, self.take = rows, store.fields, store.take
+
+
+BATCH, ROWS, HELD_OUT = 13, 9 * 13 + 1, 2 * 13 + 2  # ten steps; the last batches have one sample and two
+
+
+def exact(folder: Path, store: str, backend: str) -> None:
+    """Gradients of a whole and of the last batch, weights after ten steps, and the validation loss; both tasks."""
+    ranks = comm.start(backend)
+    import torch
+
+    torch.set_num_threads(1)
+    found: dict[str, np.ndarray] = {}
+    for task, table in (("autoencoder", "pairs"), ("classifier", "singles")):
+        settings = config.task("reactor_neutrinos", "toy", task)
+        settings["model"]["filters"] = 4
+        settings["training"].update(batch=BATCH, epochs=1, clip=None, lr=0.01, warmup_epochs=0)
+        for name, value in one(ranks, folder, Path(store) / table / "index.json", task, settings).items():
+            found[f"{task} {name}"] = value
+    if ranks.is_root:
+        np.savez(folder / "out.npz", **found)
+    ranks.close()
+
+
+def one(ranks: comm.Comm, folder: Path, index: Path, task: str, settings: dict[str, Any]) -> dict[str, np.ndarray]:
+    import torch
+
+    from kilonode.data.loader import Loader, Share
+    from kilonode.data.store import Store
+    from kilonode.data.transform import Scaler
+    from kilonode.training.build import build
+    from kilonode.training.loop import Timing, Trainer
+
+    stores = [Store(index, "train"), Store(index, "validation")]
+    scaler = Scaler(settings["input"], stores[0].stats)
+    fields = [name for name in (scaler.field, settings.get("target")) if name]
+    training, validation = (
+        Loader(Few(store, rows), fields, BATCH, 7, ranks.rank, ranks.size, shuffle=True)  # type: ignore[arg-type]
+        for store, rows in zip(stores, (ROWS, HELD_OUT), strict=True)
+    )
+    torch.manual_seed(ranks.rank)  # rank 0's weights must win
+    shape = scaler(stores[0].take(scaler.field, np.array([0]))).shape[1:]
+    model = build("reactor_neutrinos", task, settings["model"], shape)
+    trainer = Trainer(model, settings, (training, validation), scaler, ranks, folder, 7, "exact")
+    found = {}
+
+    def gradient(share: Share) -> np.ndarray:
+        trainer.comm.step = lambda optimizer: None  # type: ignore[method-assign]
+        trainer.step(share, Timing())
+        del trainer.comm.step
+        return np.concatenate([parameter.grad.flatten().numpy().copy() for parameter in model.parameters()])
+
+    shares = list(training.epoch(0))
+    found["whole"], found["last"] = gradient(shares[0]), gradient(shares[-1])
+    mine = shares[0]  # the mistake of averaging over ranks: each rank's mean counts the same, however few its samples
+    found["wrong"] = gradient(Share(mine.rows, mine.fields, len(mine.rows) * ranks.size))
+    found["parts"] = np.array(ranks.allgather([len(share.rows) for share in shares]))
+    for share in shares:
+        trainer.step(share, Timing())
+    found["weights"] = np.concatenate([parameter.detach().flatten().numpy() for parameter in model.parameters()])
+    found["validation"] = np.array(trainer.evaluate())
+    found["agree"] = np.array(len(set(ranks.allgather((sha256(found["weights"]), found["validation"].item())))))
+    return found
+
+
+def stops(folder: Path, store: str, backend: str, scenarios: str) -> None:
+    """Whole trainings one after another, some disturbed and continued; each in its folder."""
+    import pytest
+
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, cli._note_stop)
+    ranks = comm.start(backend)
+    ranks.close, close = ranks.barrier, ranks.close  # type: ignore[method-assign]
+    comm.start = lambda backend="": ranks
+    import small_train
+
+    from kilonode.training import train
+
+    for name, plan in json.loads(scenarios):
+        os.environ.pop("KILONODE_STOP", None)
+        with pytest.MonkeyPatch.context() as patch:
+            small_train.plant(plan, patch.setattr)
+            train.run("reactor_neutrinos", "autoencoder", "toy", 0, Path(store), folder / name, backend, "")
+    close()
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
