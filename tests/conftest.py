@@ -52,7 +52,7 @@ def mpiexec() -> Run:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory, kilonode: Run) -> Path:
-    """A folder with ``raw/`` and ``store/{pairs,singles}/`` of the toy tier of reactor_neutrinos; copy, never change."""
+    """A folder with ``raw/`` and ``store/{pairs,singles}/``, toy tier of reactor_neutrinos; copy it, never change it."""
     home = tmp_path_factory.mktemp("toy")
     what = ("--case", "reactor_neutrinos", "--data", "toy")
     made = [kilonode("simulate", *what, "--output", home / "raw/index.json")]

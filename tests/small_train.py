@@ -5,6 +5,8 @@ PLAN is JSON: ``settings`` lie over the task's own, ``mishaps`` is a list of ``{
 ``at``: ``early`` (before MPI), ``start``; ``step K``, ``validation E`` (before the optimiser step or the epoch of that
 number, from 0); ``save K`` (before the checkpoint of step K), ``tensors K`` (between its two files).
 ``what``: a signal's name, ``user``, ``defect`` or ``nan``. ``rank``: on which; left out: on all.
+
+Tests import it too: ``Here`` trains in their own process.
 """
 
 from __future__ import annotations
@@ -12,19 +14,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Patch = Callable[[Any, str, Any], None]
 Json = dict[str, Any]
+STEPS, EPOCHS = 16, 3
+"""Optimiser steps an epoch, with the batch that ``Here`` chooses, and epochs."""
 TINY: Json = {
     "model": {"filters": 4, "code": 4},
-    "training": {"batch": 256, "epochs": 3, "lr": 0.01, "schedule": "cosine", "warmup_epochs": 1, "patience": 3},
+    "training": {"epochs": EPOCHS, "lr": 0.01, "schedule": "cosine", "warmup_epochs": 1, "patience": 99, "clip": 5.0},
 }
-STEPS = 16
-"""Optimiser steps an epoch of ``TINY`` on the toy tier's 3,888 training pairs."""
+TIMES = ("samples_per_s", "input_wait", "communication_wait", "step_ms")
 
 
 def plant(plan: Json, patch: Patch = setattr) -> None:
@@ -89,6 +94,104 @@ def happen(plan: Json, point: str, rank: int, trainer: Any = None) -> None:
             next(trainer.model.parameters()).data.fill_(float("nan"))
         else:
             os.kill(os.getpid(), signal.Signals[mishap["what"]])
+
+
+@dataclass
+class Here:
+    """A store of pairs, and a command line to train on it in this process or in one of its own."""
+
+    store: Path
+    batch: int
+
+    def arguments(self, state: Path, *options: str) -> list[str]:
+        named = f"train --case reactor_neutrinos --task autoencoder --data toy --store {self.store} --state {state}"
+        return [*named.split(), *options]
+
+    def plan(self, *mishaps: tuple[Any, ...], **settings: Any) -> Json:
+        """Mishaps are (at, what) or (at, what, rank)."""
+        names = ("at", "what", "rank")
+        return {
+            "settings": {"training": {"batch": self.batch, **settings}},
+            "mishaps": [dict(zip(names, mishap, strict=False)) for mishap in mishaps],
+        }
+
+    def command(self, state: Path, *options: str, mishaps: Any = (), **settings: Any) -> list[str]:
+        """What ``python`` is given for a training in a process of its own."""
+        return [__file__, json.dumps(self.plan(*mishaps, **settings)), *self.arguments(state, *options)]
+
+    def start(self, state: Path, **more: Any) -> subprocess.Popen[str]:
+        words = [sys.executable, *self.command(state, **more)]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def train(self, state: Path, *options: str, mishaps: Any = (), **settings: Any) -> int:
+        """Exit code of a training in this process, which is left as it was."""
+        import pytest
+        import torch
+
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        threads = torch.get_num_threads()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OMP_NUM_THREADS", "1")
+            patch.delenv("KILONODE_STOP", raising=False)
+            plant(self.plan(*mishaps, **settings), patch.setattr)
+            try:
+                return leaves(*self.arguments(state, *options))
+            finally:
+                os.environ.pop("KILONODE_STOP", None)
+                torch.set_num_threads(threads)
+                torch.set_flush_denormal(False)
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+
+
+def here(toy: Path) -> Here:
+    """On the toy tier, with a batch that makes ``STEPS`` steps an epoch."""
+    index = toy / "store/pairs/index.json"
+    return Here(index, -(-json.loads(index.read_text())["rows"]["train"] // STEPS))
+
+
+def leaves(*arguments: str) -> int:
+    """Exit code of a verb in this process."""
+    from kilonode import cli
+
+    try:
+        cli.main(list(arguments))
+    except SystemExit as end:
+        return int(end.code or 0)
+    raise AssertionError("main returned")
+
+
+def finish(state: Path) -> int:
+    return leaves(*f"finish --state {state} --weights {state}/w.safetensors --metrics {state}/m.json".split())
+
+
+def status(state: Path) -> Json:
+    content: Json = json.loads((state / "status.json").read_text())
+    return content
+
+
+def newest(state: Path) -> tuple[dict[str, Any], Json]:
+    from kilonode.training import checkpoint
+
+    found = checkpoint.newest(state, status(state)["identity"])
+    assert found is not None
+    return found
+
+
+def last(state: Path) -> dict[str, bytes]:
+    """Bits of everything in the newest checkpoint: model, best model, optimiser, random state."""
+    return {name: tensor.numpy().tobytes() for name, tensor in newest(state)[0].items()}
+
+
+def records(state: Path) -> list[Json]:
+    """What each epoch left in ``metrics.jsonl``, without the times."""
+    lines = [json.loads(line) for line in (state / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def assert_same_run(state: Path, other: Path) -> None:
+    assert records(state) == records(other)
+    assert last(state) == last(other)
 
 
 if __name__ == "__main__":

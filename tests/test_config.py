@@ -75,7 +75,7 @@ def test_every_tier_of_every_case_is_valid(case: str, tier: str) -> None:
     resolved = config.resolve(case, tier)
     assert resolved["data"] == tier
     assert "tiers" not in resolved
-    config.check({**resolved, "tiers": dict.fromkeys(config.TIERS, {})}, _with_data(config.schema("case")), case)
+    config.check({**resolved, "tiers": {key: {} for key in config.TIERS}}, _with_data(config.schema("case")), case)
     assert sum(resolved["split"]["fractions"]) == pytest.approx(1)
 
 

@@ -18,7 +18,7 @@ def test_every_problem_is_one_line() -> None:
 
 
 def test_a_data_error_is_a_user_error() -> None:
-    with pytest.raises(UserError, match="^expected 1, got 2$"):
+    with pytest.raises(UserError, match=r"^expected 1, got 2$"):
         raise DataError("expected 1, got 2")
 
 

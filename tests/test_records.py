@@ -112,7 +112,11 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
 
 
 def test_json_has_no_nan_and_no_numpy(tmp_path: Path) -> None:
-    content = {1: float("nan"), "b": [np.float32(0.5), np.int64(3), -np.inf, (np.bool_(True), None)], "a": np.array(2.5)}
+    content = {
+        1: float("nan"),
+        "b": [np.float32(0.5), np.int64(3), -np.inf, (np.bool_(True), None)],
+        "a": np.array(2.5),
+    }
     write_json(tmp_path / "a.json", content)
     text = (tmp_path / "a.json").read_text()
     assert json.loads(text) == {"1": None, "a": 2.5, "b": [0.5, 3, None, [True, None]]}

@@ -27,9 +27,7 @@ def samples(sizes: dict[int, int]) -> np.ndarray:
 
 
 @given(sizes, fractions, seeds)
-def test_splits_are_disjoint_covering_and_never_empty(
-    sizes: dict[int, int], fractions: list[float], seed: int
-) -> None:
+def test_splits_are_disjoint_covering_and_never_empty(sizes: dict[int, int], fractions: list[float], seed: int) -> None:
     found = split(samples(sizes), fractions, seed)
     assert tuple(found) == SPLITS
     assert sorted(group for part in found.values() for group in part) == sorted(sizes)
@@ -43,7 +41,9 @@ def test_the_order_of_samples_does_not_matter(sizes: dict[int, int], seed: int, 
     shuffled = np.array(groups)
     random.shuffle(shuffled)
     reverse = dict(reversed(sizes.items()))
-    assert split(groups, FRACTIONS, seed) == split(shuffled, FRACTIONS, seed) == split(samples(reverse), FRACTIONS, seed)
+    assert (
+        split(groups, FRACTIONS, seed) == split(shuffled, FRACTIONS, seed) == split(samples(reverse), FRACTIONS, seed)
+    )
 
 
 @given(sizes, seeds, st.integers(2, 5))
@@ -105,7 +105,7 @@ def test_fractions_must_be_three_shares(fractions: tuple[float, ...]) -> None:
 
 
 def test_too_few_groups() -> None:
-    with pytest.raises(DataError, match="expected at least 3 groups .*, got 2; name a finer group field"):
+    with pytest.raises(DataError, match=r"expected at least 3 groups .*, got 2; name a finer group field"):
         split(np.repeat([5, 6], 100), FRACTIONS, 0)
     with pytest.raises(DataError, match="got 2"):  # in class 1
         split(np.arange(12), FRACTIONS, 0, stratify=np.repeat([0, 1], [10, 2]))

@@ -191,6 +191,9 @@ def main(argv: list[str] | None = None) -> None:
         status = import_module(VERBS[verb][0]).run(**arguments)
     except UserError as error:
         _leave(error.problems, EXIT_USER)
+    except BrokenPipeError:  # whoever read our output has enough, as in `kilonode bench demo | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
         where = error.filename or "no file named"
         _leave(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,32 +18,25 @@ ELSEWHERE = ("PMI_", "PMIX_", "OMPI_", "PALS_", "SLURM_", "HYDRA_", "MPIR_CVAR_"
 
 @pytest.fixture(scope="session")
 def bare() -> dict[str, str]:
-    """An environment without a launcher or its settings, with this Python's programs first."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(ELSEWHERE)}
-    return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    """The environment without what a launcher or a site has set."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(ELSEWHERE)}
 
 
 @pytest.fixture(scope="session")
-def ranks(bare: dict[str, str]) -> Start:
-    """``ranks(n, program, ..., hosts="n1:1,n2:2", env={})``: run a program of ``ranks.py``, or a command, on n ranks."""
-    mpiexec = shutil.which("mpiexec", path=bare["PATH"])
-    if mpiexec is None:
-        pytest.skip("mpiexec is not on PATH")
+def ranks(mpiexec: Start, bare: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """``ranks(3, "bits", folder, nodes=(1, 2), env={})``: a program of ``ranks.py``, or a file, on 3 ranks.
 
-    def start(
-        size: int, *program: object, hosts: str = "", env: dict[str, str] | None = None, command: bool = False
-    ) -> Done:
-        nodes = ["-launcher", "fork", "-hosts", hosts] if hosts else []  # makes hydra see nodes of these names
-        words = [str(word) for word in program]
-        words = words if command else [sys.executable, str(RANKS), *words]
-        return subprocess.run(
-            [mpiexec, *nodes, "-n", str(size), *words],
-            env={**bare, **(env or {})},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
+    With ``nodes`` MPI believes in nodes of so many ranks each, all on this machine.
+    """
+
+    def start(size: int, program: str | Path, *arguments: object, nodes: tuple[int, ...] = (), env: Any = None) -> Done:
+        more = dict(env or {})
+        if nodes:
+            hosts = tmp_path_factory.mktemp("hosts") / "hosts"
+            hosts.write_text("".join(f"node{number}:{count}\n" for number, count in enumerate(nodes)))
+            more |= {"HYDRA_LAUNCHER": "fork", "HYDRA_HOST_FILE": str(hosts)}
+        words = [program] if isinstance(program, Path) else [RANKS, program]
+        return mpiexec(size, *words, *(str(argument) for argument in arguments), env={**bare, **more})
 
     return start
 
@@ -53,9 +45,9 @@ def ranks(bare: dict[str, str]) -> Start:
 def good(ranks: Start) -> Start:
     """The same, for what must end well and without noise."""
 
-    def start(*arguments: object, **options: object) -> Done:
+    def start(*arguments: Any, **options: Any) -> Done:
         done = ranks(*arguments, **options)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
         return done
 
     return start

@@ -107,7 +107,7 @@ def smoke(folder: Path) -> None:
 
 
 def fail(folder: Path, where: str, who: str) -> None:
-    """A verb that fails before or after MPI starts, on one rank (the others wait for it) or on all."""
+    """A verb that fails before or after MPI starts, on all ranks or on one, for which the others wait or do not."""
     me = int(os.environ["PMI_RANK"])
     concerned = who in ("all", "each", str(me))
 
@@ -118,7 +118,8 @@ def fail(folder: Path, where: str, who: str) -> None:
                 raise ZeroDivisionError("planted")
             raise UserError(f"expected peace, got trouble{f' on {me}' if who == 'each' else ''} (here); go on")
         ranks = comm.start("mpi4py") if where == "early" else ranks
-        ranks.barrier()
+        if where != "return":
+            ranks.barrier()
 
     sys.modules["planted"] = planted = type(sys)("planted")
     planted.run = run  # type: ignore[attr-defined]
@@ -217,4 +218,9 @@ def stops(folder: Path, store: str, backend: str, scenarios: str) -> None:
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    try:
+        globals()[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    except Exception as error:  # one rank's must not leave the others waiting
+        for line in comm.failed((f"{type(error).__name__}: {error}",), 1):
+            print(line, file=sys.stderr)
+        sys.exit(1)

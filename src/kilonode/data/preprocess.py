@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kilonode import comm, config
+from kilonode.cases.contract import Arrays
 from kilonode.comm import Comm
 from kilonode.data import shard
 from kilonode.data.raw import Raw, together
@@ -44,8 +45,7 @@ def run(case: str, data: str, table: str, raw: Path, output: Path) -> None:
     settings = config.resolve(case, data)
     source = Raw(raw, table)
     together(ranks, lambda: source.verify(range(ranks.rank, len(source.rows), ranks.size)))
-    groups = np.concatenate([source.read(number, "group") for number in range(len(source.rows))])
-    plan = _plan(source, groups, settings["split"])
+    plan = _plan(source, source.read_all("group"), settings["split"])
     identity = digest([source.content["shards"], source.fields, settings["split"], shard.SCHEMA])
     attributes = {
         **{key: source.content[key] for key in ("case", "simulated", "source")},
@@ -66,7 +66,7 @@ def _plan(source: Raw, groups: np.ndarray, settings: Json) -> list[Json]:
     stratify = settings.get("stratify")
     if stratify and stratify not in source.fields:
         raise DataError(f"expected a field, got {stratify!r} (split.stratify); {near(stratify, source.fields)}")
-    labels = np.concatenate([source.read(k, stratify) for k in range(len(source.rows))]) if stratify else None
+    labels = source.read_all(stratify) if stratify else None
     parts = split(groups, settings["fractions"], settings["seed"], labels)
     sample_bytes = sum(
         np.dtype(spec["dtype"]).itemsize * int(np.prod(spec["shape"])) for spec in source.fields.values()
@@ -83,7 +83,7 @@ def _plan(source: Raw, groups: np.ndarray, settings: Json) -> list[Json]:
 
 def _make(source: Raw, planned: Json, folder: Path, attributes: Json) -> Json:
     """Write one store shard and its truth; its index entry and the statistics of its fields."""
-    arrays = {name: _take(source, name, planned["rows"]) for name in source.fields}
+    arrays = _take(source, planned["rows"])
     written = {**attributes, "identity": attributes["identity"].encode()}
     entry: Json = {"file": planned["file"], "split": planned["split"], "rows": len(planned["rows"])}
     for prefix, kept in (("", False), (TRUTH, True)):
@@ -102,15 +102,15 @@ def _make(source: Raw, planned: Json, folder: Path, attributes: Json) -> Json:
     return entry
 
 
-def _take(source: Raw, name: str, rows: np.ndarray) -> np.ndarray:
-    """Chosen raw rows of one field, in the given order; whole raw files are read one after another."""
-    spec = source.fields[name]
-    taken = np.empty((len(rows), *spec["shape"]), spec["dtype"])
+def _take(source: Raw, rows: np.ndarray) -> Arrays:
+    """Chosen raw rows of all fields, in the given order; whole raw files are read one after another."""
+    taken = {name: np.empty((len(rows), *spec["shape"]), spec["dtype"]) for name, spec in source.fields.items()}
     starts = np.concatenate([[0], np.cumsum(source.rows)])
     for number in range(len(source.rows)):
         here = (rows >= starts[number]) & (rows < starts[number + 1])
         if here.any():
-            taken[here] = source.read(number, name)[rows[here] - starts[number]]
+            for name, array in source.read(number, source.fields).items():
+                taken[name][here] = array[rows[here] - starts[number]]
     return taken
 
 

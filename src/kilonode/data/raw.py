@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from kilonode.cases.contract import Tables
+from kilonode.cases.contract import Arrays, Tables
 from kilonode.comm import Comm
 from kilonode.data import shard
 from kilonode.errors import DataError, UserError, near
@@ -171,14 +171,20 @@ class Raw:
                     f"expected SHA-256 {want} as in the index, got {have} ({path}); rerun simulate or ingest"
                 )
 
-    def read(self, number: int, name: str) -> np.ndarray[Any, Any]:
-        """One field of one shard, whole."""
-        with shard.opened(self._paths[number]) as file, shard.readable(self._paths[number]):
-            array: np.ndarray[Any, Any] = file[f"{self._table}/{name}"][()]
-        spec = self.fields[name]
-        if array.shape != (self.rows[number], *spec["shape"]) or str(array.dtype) != spec["dtype"]:
-            raise DataError(
-                f"expected {self._table}/{name} of shape {(self.rows[number], *spec['shape'])}, {spec['dtype']}, "
-                f"got {array.shape}, {array.dtype} ({self._paths[number]}); rerun simulate or ingest"
-            )
-        return array
+    def read(self, number: int, names: Iterable[str]) -> Arrays:
+        """Fields of one shard, whole."""
+        path = self._paths[number]
+        with shard.opened(path) as file, shard.readable(path):
+            arrays: Arrays = {name: file[f"{self._table}/{name}"][()] for name in names}
+        for name, array in arrays.items():
+            spec = self.fields[name]
+            if array.shape != (self.rows[number], *spec["shape"]) or str(array.dtype) != spec["dtype"]:
+                raise DataError(
+                    f"expected {self._table}/{name} of shape {(self.rows[number], *spec['shape'])}, {spec['dtype']}, "
+                    f"got {array.shape}, {array.dtype} ({path}); rerun simulate or ingest"
+                )
+        return arrays
+
+    def read_all(self, name: str) -> np.ndarray:
+        """One field of all shards."""
+        return np.concatenate([self.read(number, [name])[name] for number in range(len(self.rows))])

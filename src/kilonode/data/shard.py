@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,7 +100,8 @@ def readable(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = str(error).partition(" (")[2].rstrip(")") or error or type(error).__name__
+        inner = re.fullmatch(r"[^(]* \((.*)\)", str(error), re.DOTALL)  # "Can't open file (the reason)"
+        reason = inner[1] if inner else error
         raise DataError(f"expected a complete HDF5 file, got {reason} ({path}); make or copy it again") from error
 
 
@@ -117,6 +119,8 @@ def names(file: h5py.File, path: Path) -> list[str]:
                 )
             try:
                 item = group[key]
+            except RecursionError:
+                raise
             except (KeyError, OSError, RuntimeError):
                 raise DataError(
                     f"expected a readable object, got a broken link (dataset {name!r} in {path}); make the file again"

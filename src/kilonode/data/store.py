@@ -171,4 +171,6 @@ def _agrees(path: Path, sha256: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value.item() if isinstance(value, np.generic) else value
+    """An attribute as JSON can say it."""
+    value = value.decode() if isinstance(value, bytes) else value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, str | int | float | bool) else str(value)

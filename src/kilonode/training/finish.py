@@ -33,10 +33,8 @@ def run(state: Path, weights: Path, metrics: Path) -> int:
             "lower training.lr or training.clip in case.yaml; the last good checkpoint is kept"
         )
     found = checkpoint.newest(state, status["identity"])
-    if found is None:
-        raise UserError(
-            f"expected the last checkpoint of a complete training, got none ({state}); remove it and rerun train"
-        )
+    if found is None or found[1]["step"] != status["step"]:
+        raise UserError(f"expected the last checkpoint of a complete training, got none ({state}); rerun train")
     history = [json.loads(line) for line in (state / "metrics.jsonl").read_text().splitlines()]
     with complete(weights) as temporary:
         best = checkpoint.under_prefix("best.", found[0])

@@ -1,0 +1,154 @@
+"""``finish``: the state of a training becomes outputs and an exit code, or nothing and another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import safetensors
+import torch
+
+from kilonode import cli, config
+from kilonode.records import conditions, read_json
+from kilonode.training import checkpoint, finish
+
+IDENTITY = "identity of the run"
+STATUS: dict[str, Any] = {
+    "status": "complete",
+    "reason": "",
+    "step": 30,
+    "epoch": 3,
+    "best_epoch": 2,
+    "best_validation_loss": 0.25,
+    "identity": IDENTITY,
+    "parameters": 4,
+    "conditions": conditions(seeds=[0], ranks=1),
+}
+RECORD: dict[str, Any] = {"train_loss": 0.5, "validation_loss": 0.25, "lr": 0.01}
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """State of a complete training: three epochs, the second the best."""
+    folder = tmp_path / "state"
+    tensors = {"model.w": torch.tensor([3.0, 3.0]), "best.w": torch.tensor([2.0, 0.5]), "best.b": torch.tensor(7)}
+    for step in (20, 30):
+        checkpoint.save(folder, step, tensors, {"identity": IDENTITY, "step": step})
+    lines = [
+        RECORD
+        | {"epoch": epoch, "samples_per_s": rate, "input_wait": wait, "communication_wait": 2 * wait}
+        | {"step_ms": {"p50": 5.0 * epoch}}
+        for epoch, rate, wait in ((1, 10.0, 0.9), (2, 100.0, 0.1), (3, 300.0, 0.3))
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "status.json").write_text(json.dumps(STATUS))
+    return folder
+
+
+def end(state: Path) -> int:
+    """Exit code of the verb; outputs are w.safetensors and m.json beside the state."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(
+            f"finish --state {state} --weights {state.parent}/w.safetensors --metrics {state.parent}/m.json".split()
+        )
+    return int(str(caught.value.code))
+
+
+def outputs(state: Path) -> list[str]:
+    return sorted(path.name for path in state.parent.iterdir() if path != state)
+
+
+def test_a_complete_training_becomes_the_best_weights_and_a_record(state: Path) -> None:
+    assert end(state) == 0
+    assert outputs(state) == ["m.json", "w.safetensors"]
+    with safetensors.safe_open(state.parent / "w.safetensors", "pt") as file:
+        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {"w": [2.0, 0.5], "b": 7}
+        assert file.metadata() == {"identity": IDENTITY}
+    record = read_json(state.parent / "m.json")
+    jsonschema.validate(record, config.schema("bench"))
+    values = {figure["name"]: figure["value"] for figure in record["figures"]}
+    assert values == {
+        "best_validation_loss": 0.25,
+        "best_epoch": 2,
+        "epochs": 3,
+        "parameters": 4,
+        "samples_per_s": 200.0,  # the first epoch warms caches and is left out
+        "input_wait": pytest.approx(0.2),
+        "communication_wait": pytest.approx(0.4),
+        "step_median": 15.0,
+    }
+    assert [line["epoch"] for line in record["history"]] == [1, 2, 3]
+    assert read_json(state / "status.json") == {**STATUS, "finished": True}
+
+
+def test_a_stopped_training_asks_to_be_run_again(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (state / "status.json").write_text(json.dumps(STATUS | {"status": "stopped", "reason": "time limit", "step": 17}))
+    assert end(state) == 75
+    assert outputs(state) == []
+    assert capsys.readouterr().out == "train: stopped (time limit) at step 17; run the same command to continue\n"
+    assert "finished" not in read_json(state / "status.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            lambda state: (state / "status.json").write_text(json.dumps(STATUS | {"status": "diverged"})),
+            "expected a finite loss, got none by step 30 (",
+        ),
+        (lambda state: (state / "status.json").unlink(), "expected a file, got nothing ("),
+        (lambda state: (state / "status.json").write_text("{"), "expected JSON, got "),
+        (
+            lambda state: (state / "checkpoint-000000030.json").unlink(),
+            "expected the last checkpoint of a complete training, got none (",
+        ),
+        (
+            lambda state: (state / "status.json").write_text(json.dumps(STATUS | {"identity": "another"})),
+            "expected the last checkpoint of a complete training, got none (",
+        ),
+        (
+            lambda state: (state / "metrics.jsonl").unlink(),
+            "expected to read or write, got No such file or directory (",
+        ),
+    ],
+)
+def test_anything_else_is_one_line_and_no_output(
+    damage: Any, said: str, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(state)
+    assert end(state) == 2
+    assert outputs(state) == []
+    error = capsys.readouterr().err
+    assert error.startswith(f"kilonode: {said}")
+    assert error.count("\n") == 1
+    assert str(state) in error
+
+
+def test_a_broken_last_checkpoint_is_not_replaced_by_the_one_before_it_without_a_word(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (state / "checkpoint-000000030.safetensors").write_bytes(b"broken")
+    assert end(state) == 2
+    assert outputs(state) == []
+    assert "checkpoint-000000030.safetensors" in capsys.readouterr().err
+
+
+def test_when_it_fails_half_way_the_next_one_completes_it(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, content: Any) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "write_json", full)
+        assert end(state) == 2
+    assert capsys.readouterr().err.startswith("kilonode: expected to read or write, got No space left on device (")
+    assert "finished" not in read_json(state / "status.json")
+    assert end(state) == 0
+    first = (state.parent / "w.safetensors").read_bytes()
+    assert end(state) == 0
+    assert (state.parent / "w.safetensors").read_bytes() == first
+    assert outputs(state) == ["m.json", "w.safetensors"]
