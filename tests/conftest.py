@@ -52,7 +52,7 @@ def mpiexec() -> Run:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory, kilonode: Run) -> Path:
-    """A folder with ``raw/`` and ``store/{pairs,singles}/``, toy tier of reactor_neutrinos; copy it, never change it."""
+    """A folder with ``raw/`` and ``store/{pairs,singles}/``, toy tier; copy it, never change it."""
     home = tmp_path_factory.mktemp("toy")
     what = ("--case", "reactor_neutrinos", "--data", "toy")
     made = [kilonode("simulate", *what, "--output", home / "raw/index.json")]
@@ -61,3 +61,20 @@ def toy(tmp_path_factory: pytest.TempPathFactory, kilonode: Run) -> Path:
         made.append(kilonode("preprocess", *what, "--table", table, *paths))
     assert [done.returncode for done in made] == [0, 0, 0], made
     return home
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests ran on a real Slurm, and why others did not."""
+    counts = dict.fromkeys(("passed", "failed", "error", "skipped"), 0)
+    reasons = set()
+    for outcome in counts:
+        for report in terminalreporter.getreports(outcome):
+            if "slurm" in report.keywords and (report.when == "call" or outcome != "passed"):
+                counts[outcome] += 1
+                if outcome == "skipped":
+                    reasons.add(str(report.longrepr[-1]))
+    ran = counts["passed"] + counts["failed"]
+    why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
+    terminalreporter.write_line(
+        f"Slurm tests: {ran} ran, {counts['failed'] + counts['error']} failed, {counts['skipped']} skipped{why}"
+    )
