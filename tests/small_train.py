@@ -104,8 +104,8 @@ class Here:
     batch: int
 
     def arguments(self, state: Path, *options: str) -> list[str]:
-        named = f"train --case reactor_neutrinos --task autoencoder --data toy --store {self.store} --state {state}"
-        return [*named.split(), *options]
+        named = ["train", "--case", "reactor_neutrinos", "--task", "autoencoder", "--data", "toy"]
+        return [*named, "--store", str(self.store), "--state", str(state), *options]
 
     def plan(self, *mishaps: tuple[Any, ...], **settings: Any) -> Json:
         """Mishaps are (at, what) or (at, what, rank)."""
@@ -124,12 +124,11 @@ class Here:
         return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def train(self, state: Path, *options: str, mishaps: Any = (), **settings: Any) -> int:
-        """Exit code of a training in this process, which is left as it was."""
+        """Exit code of a training in this process; of that only the one thread stays."""
         import pytest
         import torch
 
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-        threads = torch.get_num_threads()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("OMP_NUM_THREADS", "1")
             patch.delenv("KILONODE_STOP", raising=False)
@@ -138,7 +137,6 @@ class Here:
                 return leaves(*self.arguments(state, *options))
             finally:
                 os.environ.pop("KILONODE_STOP", None)
-                torch.set_num_threads(threads)
                 torch.set_flush_denormal(False)
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
@@ -162,7 +160,7 @@ def leaves(*arguments: str) -> int:
 
 
 def finish(state: Path) -> int:
-    return leaves(*f"finish --state {state} --weights {state}/w.safetensors --metrics {state}/m.json".split())
+    return leaves("finish", f"--state={state}", f"--weights={state}/w.safetensors", f"--metrics={state}/m.json")
 
 
 def status(state: Path) -> Json:

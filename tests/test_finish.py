@@ -65,7 +65,8 @@ def test_a_complete_training_becomes_the_best_weights_and_a_record(state: Path) 
     assert end(state) == 0
     assert outputs(state) == ["m.json", "w.safetensors"]
     with safetensors.safe_open(state.parent / "w.safetensors", "pt") as file:
-        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {"w": [2.0, 0.5], "b": 7}
+        names = file.keys()  # safe_open is no mapping
+        assert {name: file.get_tensor(name).tolist() for name in names} == {"w": [2.0, 0.5], "b": 7}
         assert file.metadata() == {"identity": IDENTITY}
     record = read_json(state.parent / "m.json")
     jsonschema.validate(record, config.schema("bench"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from kilonode import comm, config
+from kilonode import config
 from kilonode.cases.contract import Batch
 from kilonode.data.store import Store
 from kilonode.data.transform import Scaler
-from kilonode.training import checkpoint
+from kilonode.training import checkpoint, loop, optim
 from kilonode.training.build import build
 from kilonode.training.loop import Trainer, keys
 
@@ -76,35 +78,53 @@ def test_training_stops_when_validation_gets_no_better(
     assert set(same) == {backwards}
 
 
-def test_a_step_is_the_step_plain_torch_takes(here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """First step: the gradient is that of the mean loss over the batch, clipped to the norm asked for."""
-    model: Any = None
-    batches: list[Batch] = []
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_steps_are_those_of_plain_torch(
+    clip: float | None, here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warm-up and an epoch's end included: Adam on the mean loss of each batch, its gradient clipped."""
+    steps = STEPS + 4
+    seen: list[tuple[Batch, int, float]] = []
+    models: list[Any] = []
     step = Trainer.step
 
-    def watched(self: comm.Comm, optimizer: torch.optim.Optimizer) -> None:
-        got = [parameter.grad.clone() for group in optimizer.param_groups for parameter in group["params"]]
-        model.zero_grad()
-        model.losses(batches[len(seen)]).mean().backward()
-        wanted = [parameter.grad.clone() for parameter in model.parameters()]
-        seen.append(tuple(torch.cat([part.flatten() for part in parts]) for parts in (got, wanted)))
-        raise KeyboardInterrupt  # ends the run
-
-    def remember(self: Trainer, share: Any, timing: Any) -> None:
-        nonlocal model
-        model = self.model
-        batches.append(self.batch(share, 0))
+    def watched(self: Trainer, share: Any, timing: Any) -> None:
+        if not seen:
+            models[:] = [copy.deepcopy(self.model), self.model]
+        if len(seen) == steps:
+            raise KeyboardInterrupt  # ends the run
         step(self, share, timing)
+        seen.append((self.batch(share, self.progress.epoch), len(share.rows), self.optimizer.param_groups[0]["lr"]))
 
-    monkeypatch.setattr(comm.Comm, "step", watched)
-    monkeypatch.setattr(Trainer, "step", remember)
-    assert here.train(tmp_path / "free", clip=None) == 130
-    assert here.train(tmp_path / "clipped", clip=0.01) == 130
-    (free, plain), (clipped, _) = seen
-    assert torch.allclose(free, plain, rtol=1e-5, atol=1e-7)
-    assert plain.norm() > 0.02
-    assert torch.allclose(clipped, plain * 0.01 / plain.norm(), rtol=1e-4, atol=1e-8)
+    monkeypatch.setattr(Trainer, "step", watched)
+    assert here.train(tmp_path, clip=clip) == 130
+    plain, model = models
+    optimizer = torch.optim.Adam(plain.parameters())
+    norms = []
+    for number, (batch, _, rate) in enumerate(seen):
+        assert rate == optim.learning_rate(small.TINY["training"], number, STEPS)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        plain.losses(batch).mean().backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(plain.parameters(), clip or math.inf)))
+        optimizer.step()
+    assert sum(rows for _, rows, _ in seen[:STEPS]) == Store(here.store, "train").rows
+    assert clip is None or min(norms[:STEPS]) > clip
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_every_epoch_has_its_own_noise(here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def watched(seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
+        asked.append((seed, epoch))
+        return keys(seed, epoch, rows)
+
+    monkeypatch.setattr(loop, "keys", watched)
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: 1.0)
+    assert here.train(tmp_path, "--seed", "5") == 0
+    assert asked == [(5, epoch) for epoch in range(EPOCHS) for _ in range(STEPS)]
 
 
 def test_keys_differ_between_samples_epochs_and_seeds_and_ignore_the_order() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ def test_the_rate_rises_to_the_peak_without_a_jump_and_then_only_falls(
     top = warmup * steps
     rates = [optim.learning_rate(settings, step, steps) for step in range(top + 3)]
     assert rates[top] == pytest.approx(peak, rel=1e-12)
-    jumps = [later - earlier for earlier, later in zip(rates[: top + 1], rates[1 : top + 1], strict=False)]
+    jumps = [later - earlier for earlier, later in pairwise(rates[: top + 1])]
     assert jumps == pytest.approx([peak / (top + 1)] * top, rel=1e-9)
     assert rates[top] >= rates[top + 1] >= rates[top + 2] >= 0.01 * peak * (1 - 1e-12)
 

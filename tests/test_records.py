@@ -49,6 +49,14 @@ def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["a.txt"]
 
 
+def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with (tmp_path / "a.txt").open() as reader:
+        write_text(tmp_path / "a.txt", "new")
+        assert reader.read() == "old"
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
 @pytest.mark.parametrize("mishap", [ValueError, KeyboardInterrupt, SystemExit])
 def test_a_failed_block_leaves_nothing_and_keeps_the_old_file(tmp_path: Path, mishap: type[BaseException]) -> None:
     path = tmp_path / "a.txt"

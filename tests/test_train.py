@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from kilonode import comm
+from kilonode.cases.reactor_neutrinos import models
 from kilonode.training import stop
 
 sys.path.append(str(Path(__file__).parent))
@@ -130,6 +132,19 @@ def test_checkpoints_between_epochs_change_nothing_and_save_the_steps_before_the
     assert here.train(tmp_path) == 0
     assert f"continuing from step {STEPS + 10}\n" in capsys.readouterr().out
     small.assert_same_run(tmp_path, straight)
+
+
+def test_a_network_that_draws_from_torch_itself_continues_to_the_same_bits(
+    here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours do not; dropout would."""
+    losses = models.Denoiser.losses
+    monkeypatch.setattr(models.Denoiser, "losses", lambda self, batch: losses(self, batch) * torch.rand(len(batch.x)))
+    assert here.train(tmp_path / "straight", epochs=1) == 0
+    assert here.train(tmp_path / "stopped", epochs=1, mishaps=[("step 4", "SIGTERM")]) == 0
+    torch.rand(1)
+    assert here.train(tmp_path / "stopped", epochs=1) == 0
+    small.assert_same_run(tmp_path / "stopped", tmp_path / "straight")
 
 
 @pytest.mark.parametrize("point", ["step 20", "validation 1"])  # the second: the epoch's last step broke the weights

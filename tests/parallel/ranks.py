@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -197,7 +198,7 @@ def one(ranks: comm.Comm, folder: Path, index: Path, task: str, settings: dict[s
 
 
 def stops(folder: Path, store: str, backend: str, scenarios: str) -> None:
-    """Whole trainings one after another, some disturbed and continued; each in its folder."""
+    """Whole trainings one after another, some disturbed; each in its folder, which may begin as a copy of another's."""
     import pytest
 
     for number in (signal.SIGUSR1, signal.SIGTERM):
@@ -209,7 +210,10 @@ def stops(folder: Path, store: str, backend: str, scenarios: str) -> None:
 
     from kilonode.training import train
 
-    for name, plan in json.loads(scenarios):
+    for name, plan, origin in json.loads(scenarios):
+        if origin and ranks.is_root:
+            shutil.copytree(folder / origin, folder / name)
+        ranks.barrier()
         os.environ.pop("KILONODE_STOP", None)
         with pytest.MonkeyPatch.context() as patch:
             small_train.plant(plan, patch.setattr)

@@ -23,13 +23,11 @@ SIGNALS = {  # scenario: where a signal reaches rank 1 alone, and the step at wh
     "before the first step": ("step 0", "SIGUSR1", 10),
     "in the last step of an epoch": (f"step {STEPS - 1}", "SIGTERM", STEPS),
     "in validation": ("validation 0", "SIGUSR1", STEPS),
-    "before a checkpoint": (f"save {STEPS}", "SIGTERM", STEPS),
     "in the last epoch": (f"step {STEPS * 2 + 1}", "SIGUSR1", STEPS * 2 + 10),
 }
 TOO_LATE = {
     "in the last step": f"step {STEPS * EPOCHS - 1}",
     "in the last validation": f"validation {EPOCHS - 1}",
-    "at the end": f"save {STEPS * EPOCHS}",
 }
 
 
@@ -38,19 +36,17 @@ def here(toy: Path) -> Any:
     return small.here(toy)
 
 
-@pytest.fixture(scope="module", params=["horovod", "mpi4py"])
-def states(
-    request: pytest.FixtureRequest, here: Any, good: Start, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
+@pytest.fixture(scope="module")
+def states(here: Any, good: Start, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """State folders of many trainings on two ranks, made by one mpiexec: name -> folder."""
     home = tmp_path_factory.mktemp("states")
-    scenarios = [("straight", here.plan())]
+    scenarios = [("straight", here.plan(), "")]
     for name, (at, what, _) in SIGNALS.items():
-        scenarios += [(f"{name}, stopped", here.plan((at, what, 1)))]
-        scenarios += [(f"{name}, continued", here.plan((at, what, 1))), (f"{name}, continued", here.plan())]
-    scenarios += [(name, here.plan((at, "SIGTERM", 1))) for name, at in TOO_LATE.items()]
-    scenarios += [("not a number", here.plan((f"step {STEPS + 4}", "nan", 1)))]
-    good(2, "stops", home, here.store, request.param, json.dumps(scenarios))
+        stopped = f"{name}, stopped"
+        scenarios += [(stopped, here.plan((at, what, 1)), ""), (f"{name}, continued", here.plan(), stopped)]
+    scenarios += [(name, here.plan((at, "SIGTERM", 1)), "") for name, at in TOO_LATE.items()]
+    scenarios += [("not a number", here.plan((f"step {STEPS + 4}", "nan", 1)), "")]
+    good(2, "stops", home, here.store, "horovod", json.dumps(scenarios))
     return lambda name: home / name
 
 
@@ -96,28 +92,33 @@ def test_fewer_ranks_continue_what_more_began(
 
 def test_a_signal_on_one_rank_is_no_failure_of_the_command(here: Any, good: Start, tmp_path: Path) -> None:
     """Exit code 0 on every rank, and not a word on stderr while Horovod and MPI close."""
-    done = good(2, *command(here, tmp_path, (f"step {STEPS * EPOCHS - 20}", "SIGTERM", 1)))
-    assert done.stdout.splitlines()[-1] == f"train: stopped after epoch 1, step {STEPS * EPOCHS - 16}"
+    done = good(2, *command(here, tmp_path, ("step 3", "SIGTERM", 1)))
+    assert done.stdout.splitlines() == ["train: stopped after epoch 0, step 10"]
 
 
-@pytest.mark.parametrize("backend", ["horovod", "mpi4py"])
-def test_an_error_on_one_rank_inside_a_step_ends_all(backend: str, here: Any, ranks: Start, tmp_path: Path) -> None:
-    """While the other one waits for its gradients."""
-    done = ranks(2, *command(here, tmp_path, (f"step {STEPS + 3}", "user", 1), backend=backend))
+@pytest.mark.parametrize(
+    ("backend", "point", "rank"),
+    [
+        ("horovod", f"step {STEPS + 3}", 1),  # the other one waits for its gradients
+        ("mpi4py", f"tensors {STEPS * 2}", 0),  # as when the disk is full; the other one is in the next epoch
+    ],
+)
+def test_an_error_on_one_rank_in_a_training_ends_all(
+    backend: str, point: str, rank: int, here: Any, ranks: Start, tmp_path: Path
+) -> None:
+    done = ranks(2, *command(here, tmp_path, (point, "user", rank), backend=backend))
     ended = time.time()
     assert done.returncode == 2
-    assert done.stderr.count("rank 1: expected no test, got a planted error (here); go on\n") == 1
+    assert done.stderr.count(f"rank {rank}: expected no test, got a planted error (here); go on\n") == 1
     assert "Traceback" not in done.stderr
-    assert ended - (tmp_path / f"checkpoint-{STEPS:09d}.json").stat().st_mtime < 15
-
-
-def test_an_error_of_rank_0_alone_in_a_checkpoint_ends_all(here: Any, ranks: Start, tmp_path: Path) -> None:
-    """As when its disk is full; the others are on their way into the next epoch."""
-    done = ranks(2, *command(here, tmp_path, (f"tensors {STEPS * 2}", "user", 0)))
-    assert done.returncode == 2
-    assert done.stderr.count("rank 0: expected no test, got a planted error (here); go on\n") == 1
+    assert ended - (tmp_path / "metrics.jsonl").stat().st_mtime < 15
     assert here.train(tmp_path) == 0
     assert len(small.records(tmp_path)) == EPOCHS
+
+
+def test_an_error_on_all_ranks_in_a_training_is_said_once(here: Any, ranks: Start, tmp_path: Path) -> None:
+    done = ranks(2, *command(here, tmp_path, ("step 2", "user")))
+    assert (done.returncode, done.stderr) == (2, "kilonode: expected no test, got a planted error (here); go on\n")
 
 
 def test_without_horovod_there_is_one_line_and_the_other_way(here: Any, ranks: Start, tmp_path: Path) -> None:
