@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,10 @@ Run = Callable[..., Done]
 # The same examples on every machine; no deadline, because CI machines are slow at times.
 settings.register_profile("kilonode", derandomize=True, deadline=None)
 settings.load_profile("kilonode")
+
+
+# A shell that starts a job in the background makes it ignore Ctrl-C; tests of Ctrl-C need it as a terminal has it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -255,11 +255,8 @@ def test_what_is_no_yaml_mapping_is_refused_in_one_line(tmp_path: Path, text: st
     assert line.endswith(f"({path}); mend the file")
 
 
-trees = st.recursive(
-    st.integers() | st.lists(st.integers(), max_size=2),
-    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
-    max_leaves=8,
-)
+leaves = st.integers() | st.lists(st.integers(), max_size=2)
+trees = st.recursive(leaves, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8)
 mappings = st.dictionaries(st.sampled_from("abc"), trees, max_size=3)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kilonode.data import loader
 from kilonode.data.loader import AHEAD, Loader, Share, order
 
+pytestmark = pytest.mark.timeout(60)  # a reader that does not end
 sizes = st.integers(1, 700)
 batches = st.integers(1, 200)
 ranks = st.integers(1, 9)

@@ -17,6 +17,7 @@ import torch
 from kilonode import comm
 from kilonode.cases.reactor_neutrinos import models
 from kilonode.training import stop
+from kilonode.training.loop import Trainer
 
 sys.path.append(str(Path(__file__).parent))
 small = import_module("small_train")
@@ -132,6 +133,16 @@ def test_checkpoints_between_epochs_change_nothing_and_save_the_steps_before_the
     assert here.train(tmp_path) == 0
     assert f"continuing from step {STEPS + 10}\n" in capsys.readouterr().out
     small.assert_same_run(tmp_path, straight)
+
+
+def test_the_best_weights_survive_a_stop(here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: 1.0 + self.progress.epoch)  # the first epoch is the best
+    assert here.train(tmp_path / "straight", epochs=2) == 0
+    assert here.train(tmp_path / "stopped", epochs=2, mishaps=[(f"step {STEPS + 4}", "SIGTERM")]) == 0
+    assert here.train(tmp_path / "stopped", epochs=2) == 0
+    small.assert_same_run(tmp_path / "stopped", tmp_path / "straight")
+    bits = small.last(tmp_path / "stopped")
+    assert not [name for name in bits if name.startswith("best.") and bits[name] == bits[f"model.{name[5:]}"]]
 
 
 def test_a_network_that_draws_from_torch_itself_continues_to_the_same_bits(

@@ -7,7 +7,7 @@ rule gather:
         others=[
             f"{run}/{name}"
             for run in runs()
-            for name in ("explanation.json", "metrics.json")
+            for name in ("explanation.json", "metrics.json", "figures")
         ],
     output:
         summary=SUMMARY,
