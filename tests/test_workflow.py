@@ -225,17 +225,6 @@ def test_a_learning_rate_reruns_training_and_what_follows_only(toy_run: Path, ch
 
 
 @pytest.mark.slow
-def test_a_deleted_figure_folder_reruns_explain_only(toy_run: Path, checkout: Path) -> None:
-    shutil.move(toy_run / "classifier/seed-0/figures", checkout / "aside")
-    try:
-        jobs = planned(snakemake(checkout, CHOSEN, "--dry-run", home=checkout))
-    finally:
-        shutil.move(checkout / "aside", toy_run / "classifier/seed-0/figures")
-    assert "train" not in jobs
-    assert jobs["explain"] == 1
-
-
-@pytest.mark.slow
 def test_snakemake_reports_every_figure(toy_run: Path, checkout: Path) -> None:
     snakemake(checkout, CHOSEN, "--report", "report.zip", home=checkout)
     assert (checkout / "report.zip").stat().st_size > 100_000
