@@ -120,8 +120,11 @@ def test_the_reader_is_only_a_little_ahead() -> None:
     epoch = Loader(store, ["x"], 10, 0).epoch(0)  # type: ignore[arg-type]
     assert store.taken == 0  # nothing before the first is asked for
     next(epoch)
-    time.sleep(0.3)
-    assert store.taken == 1 + AHEAD + 1  # given out, waiting, in the reader's hand
+    most, until = 1 + AHEAD + 1, time.monotonic() + 20  # given out, waiting, in the reader's hand
+    while store.taken < most and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert store.taken == most
     epoch.close()  # type: ignore[attr-defined]
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from kilonode import config
-from kilonode.data import preprocess
+from kilonode.comm import Comm
+from kilonode.data import preprocess, raw
 from kilonode.data.split import SPLITS
 from kilonode.data.stats import Stats
 from kilonode.data.store import Store
@@ -63,7 +64,7 @@ def make(raw: Path, store: Path, table: str = "singles", **split: Any) -> Path:
 
 
 @pytest.fixture
-def raw(toy: Path, tmp_path: Path) -> Path:
+def copy(toy: Path, tmp_path: Path) -> Path:
     """A raw folder that may be damaged."""
     return Path(shutil.copytree(toy / "raw", tmp_path / "raw"))
 
@@ -89,10 +90,28 @@ def test_every_raw_sample_is_in_the_store_once(toy: Path, table: str) -> None:
     where = np.argsort(ids)
     assert np.array_equal(ids[where], np.sort(raw_ids))
     for name in stores[0].fields:
-        raw = np.concatenate([file[f"{table}/{name}"][()] for file in files])
+        made = np.concatenate([file[f"{table}/{name}"][()] for file in files])
         kept = np.concatenate([store.read(name) for store in stores])
-        assert kept.dtype == raw.dtype
-        assert np.array_equal(kept[where], raw[np.argsort(raw_ids)])  # no field lost its sample in the shuffle
+        assert kept.dtype == made.dtype
+        assert np.array_equal(kept[where], made[np.argsort(raw_ids)])  # no field lost its sample in the shuffle
+
+
+def test_raw_shards_may_have_any_size(tmp_path: Path) -> None:
+    def rows(start: int, stop: int) -> dict[str, dict[str, np.ndarray]]:
+        return {"t": {"group": np.arange(start, stop) // 2, "x": np.arange(start, stop) * 1.5}}
+
+    words = {"unit": "1", "long_name": "x"}
+    tables, attributes = {"t": {"group": words, "x": words}}, {"case": "c", "simulated": False, "source": "s"}
+    extents = [(0, 5), (5, 6), (6, 6), (6, 30)]
+    raw.write(tmp_path / "raw/index.json", "test", extents, rows, tables, attributes, Comm())
+    make(tmp_path / "raw", tmp_path / "store", "t")
+    stores = [Store(tmp_path / "store/index.json", split) for split in SPLITS]
+    x = np.concatenate([store.read("x") for store in stores])
+    assert sorted(x.tolist()) == [1.5 * k for k in range(30)]
+    assert np.array_equal(np.concatenate([store.read("group") for store in stores]), x // 3)
+    assert {name: sorted(set(s.read("group").tolist())) for name, s in zip(SPLITS, stores, strict=True)} == (
+        stores[0].index["groups"]
+    )
 
 
 def test_no_run_is_in_two_splits_and_both_tables_agree(toy: Path) -> None:
@@ -115,8 +134,8 @@ def test_statistics_equal_a_naive_pass_over_the_training_split(toy: Path) -> Non
     store = Store(toy / "store/pairs/index.json", "train")
     assert set(store.stats) == {"pairs", "dt", "dt_muon"}  # no labels, no truth
     for name, kinds in store.stats.items():
-        raw = store.read(name).astype(np.float64)
-        x = raw if raw.ndim > 1 else raw[:, None]
+        x = store.read(name).astype(np.float64)
+        x = x if x.ndim > 1 else x[:, None]
         for transform, values in {"none": x, "log1p": np.log1p(np.maximum(x, 0))}.items():
             found = Stats.from_json(kinds[transform])
             axes = tuple(k for k in range(x.ndim) if k != 1)
@@ -180,18 +199,18 @@ def test_integer_images_are_measured(toy: Path, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "swapped"])
-def test_a_raw_shard_that_is_not_the_indexed_one_is_refused(raw: Path, tmp_path: Path, damage: str) -> None:
-    path = raw / "shard_00003.h5"
+def test_a_raw_shard_that_is_not_the_indexed_one_is_refused(copy: Path, tmp_path: Path, damage: str) -> None:
+    path = copy / "shard_00003.h5"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 16
     if damage == "missing":
         path.unlink()
     elif damage == "swapped":  # a sound file with the wrong runs
-        shutil.copy(raw / "shard_00002.h5", path)
+        shutil.copy(copy / "shard_00002.h5", path)
     else:
         path.write_bytes(content if damage == "flipped" else content[:-1])
     with pytest.raises(DataError) as caught:
-        make(raw, tmp_path / "store")
+        make(copy, tmp_path / "store")
     (line,) = caught.value.problems
     assert line.startswith("expected SHA-256 ")
     assert line.endswith(f" ({path}); rerun simulate or ingest")

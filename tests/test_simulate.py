@@ -186,7 +186,7 @@ def test_a_killed_simulation_leaves_no_half_file(toy: Path, tmp_path: Path, numb
     command = [sys.executable, "-m", "kilonode", "simulate", *CASE, "--output", str(tmp_path / "index.json")]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         until = time.monotonic() + 30
-        while len(digests(tmp_path)) < 3 and time.monotonic() < until:
+        while len(times(tmp_path)) < 3 and time.monotonic() < until:
             time.sleep(0.005)
         process.send_signal(number)
         process.communicate(timeout=30)
