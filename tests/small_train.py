@@ -3,19 +3,23 @@
 PLAN is JSON: ``settings`` lie over the task's own, ``mishaps`` is a list of ``{at, what, rank}``.
 
 ``at``: ``early`` (before MPI), ``start``; ``step K``, ``validation E`` (before the optimiser step or the epoch of that
-number, from 0); ``save K`` (before the checkpoint of step K), ``tensors K`` (between its two files).
-``what``: a signal's name, ``user``, ``defect`` or ``nan``. ``rank``: on which; left out: on all.
+number, from 0), ``sample`` (before each batch of a validation); ``save K`` (before the checkpoint of step K),
+``tensors K`` (between its two files).
+``what``: a signal's name, ``user``, ``defect``, ``nan``, ``sleep SECONDS``, ``fill FILE`` (with all that the disk
+holds), ``seal MOUNT`` (read-only), ``hog`` (memory). ``rank``: on which; left out: on all.
 
 Tests import it too: ``Here`` trains in their own process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +33,7 @@ TINY: Json = {
     "model": {"filters": 4, "code": 4},
     "training": {"epochs": EPOCHS, "lr": 0.01, "schedule": "cosine", "warmup_epochs": 1, "patience": 99, "clip": 5.0},
 }
-TIMES = ("samples_per_s", "input_wait", "communication_wait", "step_ms")
+TIMES = ("time", "samples_per_s", "input_wait", "communication_wait", "step_ms")
 
 
 def plant(plan: Json, patch: Patch = setattr) -> None:
@@ -69,6 +73,7 @@ def arm(at: Callable[..., None], patch: Patch) -> None:
 
     before("step", lambda trainer: f"step {trainer.progress.step}")
     before("evaluate", lambda trainer: f"validation {trainer.progress.epoch}")
+    before("batch", lambda trainer: "none" if trainer.model.training else "sample")
     before("_save", lambda trainer: f"save {trainer.progress.step}")
     write_json = checkpoint.write_json
 
@@ -90,10 +95,35 @@ def happen(plan: Json, point: str, rank: int, trainer: Any = None) -> None:
             raise UserError("expected no test, got a planted error (here); go on")
         if mishap["what"] == "defect":
             raise ZeroDivisionError("planted")
-        if mishap["what"] == "nan":
+        what, _, argument = mishap["what"].partition(" ")
+        if what in SPECIAL:
+            SPECIAL[what](argument)
+        elif mishap["what"] == "nan":
             next(trainer.model.parameters()).data.fill_(float("nan"))
         else:
             os.kill(os.getpid(), signal.Signals[mishap["what"]])
+
+
+def fill(path: str) -> None:
+    """Until nothing fits."""
+    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(4096))
+
+
+def hog(_: str) -> None:
+    """More memory than any machine has."""
+    import torch
+
+    torch.empty(1 << 50, dtype=torch.uint8)
+
+
+SPECIAL: dict[str, Callable[[str], Any]] = {
+    "sleep": lambda seconds: time.sleep(float(seconds)),
+    "fill": fill,
+    "seal": lambda mount: subprocess.run(["mount", "-o", "remount,ro", mount], check=True),
+    "hog": hog,
+}
 
 
 @dataclass
@@ -166,6 +196,11 @@ def finish(state: Path) -> int:
 def status(state: Path) -> Json:
     content: Json = json.loads((state / "status.json").read_text())
     return content
+
+
+def checkpoints(state: Path) -> list[int]:
+    """Steps of the checkpoints that are complete."""
+    return sorted(int(path.stem.split("-")[1]) for path in state.glob("checkpoint-*.json"))
 
 
 def newest(state: Path) -> tuple[dict[str, Any], Json]:

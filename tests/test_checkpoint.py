@@ -66,7 +66,7 @@ def trained(kind: str, steps: int, model: torch.nn.Module | None = None, more: T
     return model, optimizer
 
 
-@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", "lars", "lamb"])
 def test_training_continues_bit_for_bit_from_what_was_saved(kind: str, tmp_path: Path) -> None:
     straight, _ = trained(kind, 7)
     model, optimizer = trained(kind, 3)

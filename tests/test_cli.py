@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kilonode import __version__, cli
+from kilonode import __version__, bench, cli
 from kilonode.errors import UserError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -46,6 +46,8 @@ FROZEN = {
         "--state PATH!",
         "--backend horovod|mpi4py",
         "--time-left [D-]H:M:S",
+        "--device cpu|cuda",
+        "--patience-s S",
     ],
     "finish": ["--state PATH!", "--weights PATH!", "--metrics PATH!"],
     "evaluate": [CASE, TASK, DATA, "--seed N", "--store PATH!", "--weights PATH!", "--output PATH!", "--curves PATH!"],
@@ -63,7 +65,7 @@ FROZEN = {
     "gather": ["records*!", "--output PATH!"],
     "report": ["--summary PATH!", "--output PATH!"],
     "check": ["file*!", "--json"],
-    "bench": ["what demo!", "--json", "--summary PATH"],
+    "bench": [f"what {'|'.join(bench.names())}!", "options OPTION!"],
 }
 
 

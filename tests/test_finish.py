@@ -25,6 +25,7 @@ STATUS: dict[str, Any] = {
     "best_validation_loss": 0.25,
     "identity": IDENTITY,
     "parameters": 4,
+    "timing": {"step_ms": {"p50": 14.0, "p99": 21.0}, "shares": {"input": 0.25, "compute": 0.75}},
     "conditions": conditions(seeds=[0], ranks=1),
 }
 RECORD: dict[str, Any] = {"train_loss": 0.5, "validation_loss": 0.25, "lr": 0.01}
@@ -40,8 +41,8 @@ def state(tmp_path: Path) -> Path:
     lines = [
         RECORD
         | {"epoch": epoch, "samples_per_s": rate, "input_wait": wait, "communication_wait": 2 * wait}
-        | {"step_ms": {"p50": 5.0 * epoch}}
-        for epoch, rate, wait in ((1, 10.0, 0.9), (2, 100.0, 0.1), (3, 300.0, 0.3))
+        | {"step_ms": {"p50": 5.0 * epoch}, "noise_scale": noise}
+        for epoch, rate, wait, noise in ((1, 10.0, 0.9, 12.0), (2, 100.0, 0.1, 340.0), (3, 300.0, 0.3, None))
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "status.json").write_text(json.dumps(STATUS))
@@ -80,6 +81,11 @@ def test_a_complete_training_becomes_the_best_weights_and_a_record(state: Path) 
         "input_wait": pytest.approx(0.2),
         "communication_wait": pytest.approx(0.4),
         "step_median": 15.0,
+        "noise_scale": 340.0,  # of the last epoch that has one
+        "step_p50": 14.0,
+        "step_p99": 21.0,
+        "share_input": 0.25,
+        "share_compute": 0.75,
     }
     assert [line["epoch"] for line in record["history"]] == [1, 2, 3]
     assert read_json(state / "status.json") == {**STATUS, "finished": True}
@@ -93,12 +99,26 @@ def test_a_stopped_training_asks_to_be_run_again(state: Path, capsys: pytest.Cap
     assert "finished" not in read_json(state / "status.json")
 
 
+def diverge(state: Path, during: str, samples: list[int]) -> None:
+    found = {"step": 23, "rank": 2, "where": "layer encoder.conv_1", "samples": samples, "during": during}
+    (state / "status.json").write_text(json.dumps(STATUS | {"status": "diverged", "divergence": found}))
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (
             lambda state: (state / "status.json").write_text(json.dumps(STATUS | {"status": "diverged"})),
             "expected a finite loss, got none by step 30 (",
+        ),
+        (
+            lambda state: diverge(state, "training", [17, 4]),
+            "expected a finite loss, got none at step 23 on rank 2: first in layer encoder.conv_1, samples 17, 4 (",
+        ),
+        (
+            lambda state: diverge(state, "validation", list(range(20))),
+            "expected a finite loss, got none in validation after step 23 on rank 2: first in layer encoder.conv_1, "
+            "samples 0, 1, 2, 3, 4, 5, 6, 7 and 12 more (",
         ),
         (lambda state: (state / "status.json").unlink(), "expected a file, got nothing ("),
         (lambda state: (state / "status.json").write_text("{"), "expected JSON, got "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,10 +13,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import small_ingest
 import yaml
+from small_ingest import real, write_mapping
 
 from kilonode import cli, config
 from kilonode.data import ingest, preprocess
+from kilonode.data.ingest._fields import group_id
 from kilonode.data.split import SPLITS
 from kilonode.data.store import Store
 from kilonode.records import file_digest
@@ -140,8 +144,8 @@ def test_a_group_is_a_file_and_an_event(example: Json) -> None:
 
 def test_group_ids_are_for_ever() -> None:
     # Literal: another id would move events between training and test.
-    assert ingest._group_id((np.int64(1), np.int64(23))) == GROUP_1_23
-    assert ingest._group_id((12, 3)) != ingest._group_id((1, 23))
+    assert group_id((np.int64(1), np.int64(23))) == GROUP_1_23
+    assert group_id((12, 3)) != group_id((1, 23))
 
 
 GROUP_1_23 = 2789486647863845813
@@ -217,7 +221,7 @@ def test_numbers_of_every_kind_are_read(mapping: Callable[..., Path], source: Pa
         (
             {"x": "short"},
             [
-                "expected one length for table 'events', got {'run': 12, 'images': 12, 'short': 11} (F); "
+                "expected one length for table 'events', got {'group': 12, 'images': 12, 'x': 11} (F); "
                 "map fields of one length"
             ],
         ),
@@ -239,17 +243,19 @@ def test_numbers_of_every_kind_are_read(mapping: Callable[..., Path], source: Pa
         ({"x": "huge"}, ["expected integers below 2**63 in 'huge', got 9223372036854775808 (F); shift them"]),
         (
             {"x": "nan"},
-            ["expected finite values in 'nan', got nan at (7,) and 0 more (F); mend or mask them at the source"],
+            [
+                "expected finite values in 'nan', got nan at (7,) and 0 more (F); "
+                "declare `fill: <number>` for the field, or mend them at the source"
+            ],
         ),
         (
-            {"images": "imags", "a": "name", "b": "scalar", "c": "short", "group": ["run", "key2d", "rum"]},
+            {"images": "imags", "a": "name", "b": "scalar", "c": "short", "d": "big", "group": ["run", "key2d", "rum"]},
             [
                 "expected dataset 'imags', got none (F); did you mean 'images'?",
                 "expected dataset 'rum', got none (F); did you mean 'run'?",
                 "expected numbers in 'name', got |S1 (F); map another dataset",
                 "expected samples along the first axis of 'scalar', got a single value (F)",
-                "expected one length for table 'events', got {'name': 12, 'short': 11, 'run': 12, 'key2d': 12} (F); "
-                "map fields of one length",
+                "expected one length for table 'events', got {'c': 11, 'd': 12} (F); map fields of one length",
                 "expected one value a sample in group key 'key2d', got shape (12, 2) (F); map datasets of one axis",
             ],
         ),
@@ -282,3 +288,29 @@ def test_a_changed_source_is_read_again(example: Json, tmp_path: Path) -> None:
     found = ingested(tmp_path / "raw", source=copy)["arrays"]["images"]
     assert np.array_equal(found[0], example["arrays"]["images"][0] + 1)
     assert np.array_equal(found[1:], example["arrays"]["images"][1:])
+
+
+GUIDE = Path(__file__).parents[1] / "docs/ingest.md"
+BLOCKS = [
+    yaml.safe_load(text) | {"text": text} for text in re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: str(block["format"]))
+def test_the_guide_is_true(block: Json, tmp_path: Path) -> None:
+    found = re.match(r"# (\S+)\n", block["text"])
+    ((_, columns),) = block["tables"].items()
+    path = write_mapping(tmp_path, block["format"], columns)
+    resolved = config.resolve("reactor_neutrinos", str(path))
+    assert resolved["ingest"]["format"] in config.formats()
+    if found:
+        index = small_ingest.ingested(tmp_path, block["format"], real(found[1]), columns)["index"]
+        assert set(columns) < set(index["tables"]["samples"])
+
+
+def test_the_guide_names_every_format_and_key() -> None:
+    assert sorted({block["format"] for block in BLOCKS}) == config.formats()
+    table = config.schema("mapping")["properties"]["tables"]["additionalProperties"]
+    keys = {*table["additionalProperties"]["properties"], *table["properties"]["group"]["properties"]}
+    missing = [key for key in keys if f"`{key}" not in GUIDE.read_text() and f"{key}:" not in GUIDE.read_text()]
+    assert missing == []

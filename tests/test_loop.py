@@ -88,13 +88,14 @@ def test_steps_are_those_of_plain_torch(
     models: list[Any] = []
     step = Trainer.step
 
-    def watched(self: Trainer, share: Any, timing: Any) -> None:
+    def watched(self: Trainer, share: Any, timing: Any) -> bool:
         if not seen:
             models[:] = [copy.deepcopy(self.model), self.model]
         if len(seen) == steps:
             raise KeyboardInterrupt  # ends the run
-        step(self, share, timing)
+        went_on = step(self, share, timing)
         seen.append((self.batch(share, self.progress.epoch), len(share.rows), self.optimizer.param_groups[0]["lr"]))
+        return went_on
 
     monkeypatch.setattr(Trainer, "step", watched)
     assert here.train(tmp_path, clip=clip) == 130

@@ -53,12 +53,45 @@ def test_a_run_that_is_all_warm_up_never_leaves_it() -> None:
     assert rates == pytest.approx([0.1 * (step + 1) / 21 for step in range(20)], rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(3, 0.08), (4, 0.1), (11, 0.1), (12, 0.02), (15, 0.02), (16, 0.004), (99, 0.004)],  # falls at epochs 3 and 4
+)
+def test_steps_fall_at_their_epochs(step: int, expected: float) -> None:
+    settings = {**COSINE, "schedule": "step", "milestones": [3, 4], "factor": 0.2}
+    assert optim.learning_rate(settings, step, STEPS) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("power", "step", "expected"),
+    [
+        ({}, 12, 0.1 * (0.01 + 0.99 * 0.25)),  # half of the way, squared
+        ({"power": 1}, 8, 0.1 * (0.01 + 0.99 * 0.75)),
+        ({"power": 1}, 20, 0.001),
+        ({"power": 3}, 4, 0.1),
+    ],
+)
+def test_polynomial_has_the_values_worked_out_by_hand(power: dict[str, float], step: int, expected: float) -> None:
+    settings = {**COSINE, "schedule": "polynomial", **power}
+    assert optim.learning_rate(settings, step, STEPS) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("scale", "ratio"), [("none", 1), ("linear", 16), ("sqrt", 4)])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "polynomial"])
+def test_the_peak_follows_the_batch(scale: str, ratio: float, schedule: str) -> None:
+    plain = {**COSINE, "schedule": schedule, "milestones": [3], "batch": 1024}
+    scaled = {**plain, "scale": scale, "reference_batch": 64}
+    for step in (0, 3, 4, 9, 17):
+        wanted = ratio * optim.learning_rate(plain, step, STEPS)
+        assert optim.learning_rate(scaled, step, STEPS) == pytest.approx(wanted, rel=1e-12)
+
+
 @given(
     peak=st.floats(1e-6, 10),
     warmup=st.integers(0, 4),
     epochs=st.integers(1, 50),
     steps=st.integers(1, 200),
-    schedule=st.sampled_from(["constant", "cosine"]),
+    schedule=st.sampled_from(["constant", "cosine", "polynomial"]),
 )
 def test_the_rate_rises_to_the_peak_without_a_jump_and_then_only_falls(
     peak: float, warmup: int, epochs: int, steps: int, schedule: str
@@ -104,3 +137,16 @@ def test_sgd_remembers_its_direction(momentum: dict[str, float], expected: float
         weight.grad = torch.ones_like(weight)
         optimizer.step()
     assert weight.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_nesterov_looks_ahead() -> None:
+    """Sutskever et al. 2013 as torch writes it: v = 0.9 v + g, then w = w - lr (g + 0.9 v)."""
+    weight = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = optim.optimizer([weight], {"lr": 0.1, "optimizer": "sgd", "nesterov": True})
+    wanted, velocity = 1.0, 0.0
+    for gradient in (1.0, 0.5, -2.0):
+        weight.grad = torch.full_like(weight, gradient)
+        optimizer.step()
+        velocity = 0.9 * velocity + gradient
+        wanted -= 0.1 * (gradient + 0.9 * velocity)
+    assert weight.item() == pytest.approx(wanted, abs=1e-12)

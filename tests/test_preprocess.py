@@ -34,10 +34,10 @@ from kilonode.data import preprocess
 from kilonode.errors import DataError
 rank, *arguments = sys.argv[1:]
 make = preprocess._make
-def failing(source, planned, folder, attributes):
+def failing(source, folder, attributes, compression, planned, arrays):
     if os.environ.get("PMI_RANK", "0") == rank:
         raise DataError(f"expected no trouble, got some ({folder / planned['file']})")
-    return make(source, planned, folder, attributes)
+    return make(source, folder, attributes, compression, planned, arrays)
 preprocess._make = failing
 cli.main(arguments)
 """
@@ -165,8 +165,9 @@ def test_the_shard_size_changes_no_split_and_no_order(
 
 
 def test_a_sample_bigger_than_a_shard_gets_its_own(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocess, "_make", lambda source, planned, folder, attributes: planned)
+    monkeypatch.setattr(preprocess, "_make", lambda source, folder, attributes, compression, planned, arrays: planned)
     monkeypatch.setattr(preprocess, "SHARD_BYTES", 1)
+    monkeypatch.setattr(preprocess, "SHARDS_AT_ONCE", 1000)
     planned: list[Any] = []
     monkeypatch.setattr(preprocess, "_write_index", lambda output, source, plan, *more: planned.extend(plan))
     make(toy / "raw", tmp_path)
@@ -192,7 +193,8 @@ def test_a_mixed_class_cannot_stratify_and_an_unknown_one_is_named(toy: Path, tm
 
 
 def test_integer_images_are_measured(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocess, "_take", lambda source, rows: {"singles": np.full((len(rows), 2, 2), 3, np.uint8)})
+    images = [{"singles": np.full((2000, 2, 2), 3, np.uint8)} for _ in SPLITS]
+    monkeypatch.setattr(preprocess, "_take", lambda source, wanted: images)
     stats = json.loads((make(toy / "raw", tmp_path) / "stats.json").read_text())
     assert stats["singles"]["none"]["mean"] == [3.0]
     assert stats["singles"]["log1p"]["mean"] == pytest.approx([np.log(4)], rel=1e-7)

@@ -143,6 +143,13 @@ def test_a_checkpoint_is_due_after_ten_minutes(clock: Clock) -> None:
     assert watch.decide(diverged=False) == GO
 
 
+@pytest.mark.parametrize(("every", "after", "verdict"), [(60.0, 59.0, GO), (60.0, 61.0, SAVE), (None, 1e9, GO)])
+def test_how_often_is_a_choice(every: float | None, after: float, verdict: int, clock: Clock) -> None:
+    watch = Watch(Comm(), "", since=0.0, save_every_s=every)
+    clock.now += after
+    assert watch.decide(diverged=False) == verdict
+
+
 @pytest.mark.parametrize("level", [GO, SAVE, STOP, DIVERGED])
 @pytest.mark.parametrize("mine", [GO, STOP, DIVERGED])
 def test_the_most_urgent_wish_of_any_rank_wins(

@@ -16,7 +16,8 @@ import torch
 
 from kilonode import comm
 from kilonode.cases.reactor_neutrinos import models
-from kilonode.training import stop
+from kilonode.data.store import Store
+from kilonode.training import loop
 from kilonode.training.loop import Trainer
 
 sys.path.append(str(Path(__file__).parent))
@@ -126,13 +127,62 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_bits(here: Any, tmp_pa
 
 
 def test_checkpoints_between_epochs_change_nothing_and_save_the_steps_before_them(
-    here: Any, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Any, straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(stop, "SAVE_EVERY_S", 0.0)
-    assert here.train(tmp_path, mishaps=[(f"step {STEPS + 13}", "defect")]) == 1
+    """Every 0.6 ms means at each question, every 7 steps at 21 and 28; how often is no part of what is trained."""
+    for saving, step in (({"minutes": 1e-5}, STEPS + 10), ({"steps": 7, "minutes": None}, 28)):
+        state = tmp_path / str(step)
+        assert here.train(state, checkpoint=saving, mishaps=[(f"step {step + 3}", "defect")]) == 1
+        assert here.train(state) == 0
+        assert f"continuing from step {step}\n" in capsys.readouterr().out
+        small.assert_same_run(state, straight)
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_as_many_checkpoints_stay_as_were_asked_for(keep: int, here: Any, tmp_path: Path) -> None:
+    assert here.train(tmp_path, checkpoint={"steps": 6, "keep": keep}) == 0
+    steps = sorted({*range(6, STEPS * EPOCHS, 6), *range(STEPS, STEPS * EPOCHS + 1, STEPS)})
+    assert [path.stem for path in sorted(tmp_path.glob("checkpoint-*.json"))] == [
+        f"checkpoint-{step:09d}" for step in steps[-keep:]
+    ]
+
+
+def test_slow_steps_are_asked_after_each(
+    here: Any, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten of them would outlast what a scheduler grants after its signal."""
+    monkeypatch.setattr(loop, "SLOW_STEP_S", 0.0)
+    assert here.train(tmp_path, mishaps=[("step 3", "SIGTERM")]) == 0
+    assert small.status(tmp_path)["step"] == 4
     assert here.train(tmp_path) == 0
-    assert f"continuing from step {STEPS + 10}\n" in capsys.readouterr().out
     small.assert_same_run(tmp_path, straight)
+
+
+def test_no_checkpoint_is_written_after_a_loss_that_is_not_finite(
+    here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the gradient still was: nobody could continue from it. Found by the layer after the fact."""
+    losses = models.Denoiser.losses
+
+    def spoilt(self: Any, batch: Any) -> Any:
+        found = losses(self, batch)
+        return torch.where(torch.arange(len(found)) == 3, found.detach() + float("inf"), found) if armed else found
+
+    armed: list[int] = []
+    step = Trainer.step
+
+    def arm(self: Trainer, share: Any, timing: Any) -> bool:
+        armed[:] = [1] if self.progress.step == STEPS + 4 else []
+        return step(self, share, timing)
+
+    monkeypatch.setattr(models.Denoiser, "losses", spoilt)
+    monkeypatch.setattr(Trainer, "step", arm)
+    assert here.train(tmp_path, checkpoint={"steps": STEPS + 6}) == 0
+    assert small.checkpoints(tmp_path) == [STEPS]
+    found = small.status(tmp_path)
+    assert (found["status"], found["step"]) == ("diverged", STEPS + 6)
+    assert (found["divergence"]["step"], found["divergence"]["where"]) == (STEPS + 4, "the loss")
+    assert len(found["divergence"]["samples"]) == 1
 
 
 def test_the_best_weights_survive_a_stop(here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,20 +208,35 @@ def test_a_network_that_draws_from_torch_itself_continues_to_the_same_bits(
     small.assert_same_run(tmp_path / "stopped", tmp_path / "straight")
 
 
-@pytest.mark.parametrize("point", ["step 20", "validation 1"])  # the second: the epoch's last step broke the weights
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        ("step 20", "at step 20"),
+        ("validation 1", f"in validation after step {STEPS * 2}"),  # the epoch's last step broke the weights
+    ],
+)
 def test_a_loss_that_is_not_a_number_ends_the_run(
-    point: str, here: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    point: str, said: str, here: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """At that step, with the weights of the checkpoint before it, and a line that says where to look."""
     assert here.train(tmp_path, mishaps=[(point, "nan")]) == 0
-    assert small.status(tmp_path)["status"] == "diverged"
+    status = small.status(tmp_path)
+    assert (status["status"], status["step"]) == ("diverged", int(said.split()[-1]))
     tensors, state = small.newest(tmp_path)
     assert state["step"] == STEPS
     assert all(tensor.isfinite().all() for tensor in tensors.values())
+    split = Store(here.store, "validation" if "validation" in said else "train")
+    batch = len(status["divergence"]["samples"])
+    assert batch == min(here.batch, split.rows)
+    assert set(status["divergence"]["samples"]) <= set(split.read("sample_id").tolist())
     capsys.readouterr()
     assert small.finish(tmp_path) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("kilonode: expected a finite loss, got none by step ")
-    assert error.count("\n") == 1
+    ids = ", ".join(str(number) for number in status["divergence"]["samples"][:8])
+    assert capsys.readouterr().err == (
+        f"kilonode: expected a finite loss, got none {said} on rank 0: first in layer encoder.conv_1.conv, whose "
+        f"weights are not finite, samples {ids} and {batch - 8} more ({tmp_path}); "
+        "lower training.lr or training.clip in case.yaml; the last good checkpoint is kept\n"
+    )
     assert not list(tmp_path.glob("[wm].*"))
 
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-from kilonode import __version__
+from kilonode import __version__, bench
 from kilonode.errors import EXIT_USER, UserError
 
 EXAMPLES = """examples:
@@ -64,6 +64,14 @@ def _train(parser: Add) -> None:
     )
     parser.add_argument(
         "--time-left", default="", metavar="[D-]H:M:S", help="stop in time to save, as squeue -o %%L prints it"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what computes (default cpu)")
+    parser.add_argument(
+        "--patience-s",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="end all ranks when a step takes longer, and 20 usual steps (default 600)",
     )
 
 
@@ -140,11 +148,9 @@ def _run(parser: Add) -> None:
 
 
 def _bench(parser: Add) -> None:
-    parser.add_argument("what", choices=("demo",), help="demo: the metrics of the demo's summary")
-    parser.add_argument("--json", dest="json_output", action="store_true", help="one JSON object (schemas/bench.json)")
-    parser.add_argument(
-        "--summary", type=Path, default=Path("results/summary.json"), metavar="PATH", help="what gather wrote"
-    )
+    parser.add_argument("what", choices=bench.names(), help="a module of src/kilonode/bench")
+    text = "the benchmark's own, with --json and --strict; `kilonode bench WHAT --help` prints them"
+    parser.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help=text)
 
 
 # verb: module, its parser, one line
@@ -160,7 +166,7 @@ VERBS = {
     "gather": ("kilonode.report.gather", _gather, "one table of all records"),
     "report": ("kilonode.report.page", _report, "one self-contained page"),
     "check": ("kilonode.data.check", _check, "print what a data file holds, or why it is not to be trusted"),
-    "bench": ("kilonode.report.bench", _bench, "print measured numbers"),
+    "bench": ("kilonode.bench", _bench, "measure this machine, or print what was measured"),
 }
 
 

@@ -7,10 +7,13 @@ leave together. Without a launcher there is one rank and neither library is impo
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +28,8 @@ LAUNCHED_BY = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 """How many ranks were started, by the first that is set: for mpiexec inside a Slurm job the last counts helpers."""
 BACKENDS = ("horovod", "mpi4py")
+CYCLE_MS, IDLE_CYCLE_MS = "1", "20"
+"""Milliseconds between two looks of Horovod's thread at what is to be sent: with several ranks, and with one."""
 GRADIENT_GROUPS = 4
 """Fused messages a step: few and always the same, so that a run can be repeated bit for bit."""
 
@@ -76,10 +81,13 @@ class Comm:
         """Sum over ranks, float64, always added in rank order: the bits do not depend on the placement."""
         return np.sum(np.asarray(self.allgather(np.asarray(values, dtype=np.float64))), axis=0)
 
+    def add(self, array: np.ndarray) -> None:
+        """Sum over ranks, in place, of any contiguous array; every rank gets the same bits."""
+
     def distribute(
-        self, optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, torch.nn.Parameter]]
+        self, optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, torch.nn.Parameter]], passes: int = 1
     ) -> torch.optim.Optimizer:
-        """The optimiser, made to add gradients over ranks."""
+        """The optimiser, made to add gradients over ranks once after every ``passes`` backward passes."""
         return optimizer
 
     def synchronise(self, optimizer: torch.optim.Optimizer) -> None:
@@ -91,6 +99,10 @@ class Comm:
 
     def share(self, tensors: dict[str, torch.Tensor]) -> None:
         """Overwrite tensors with rank 0's, in place."""
+
+    def abort(self, code: int) -> None:
+        """End all ranks now, whatever they are doing; any thread may call it."""
+        os._exit(code)
 
     def close(self) -> None:
         """Leave together."""
@@ -132,15 +144,23 @@ class MpiComm(Comm):
         self._world.Allreduce(self._mpi.IN_PLACE, answer, op=self._mpi.MAX)
         return int(answer[0])
 
+    def add(self, array: np.ndarray) -> None:  # noqa: D102
+        self._world.Allreduce(self._mpi.IN_PLACE, array)
+
     def synchronise(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: D102
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._world.Allreduce(self._mpi.IN_PLACE, parameter.grad.numpy())
+                    with _on_host(parameter.grad) as array:
+                        self.add(array)
 
     def share(self, tensors: dict[str, torch.Tensor]) -> None:  # noqa: D102
         for name in sorted(tensors):
-            self._world.Bcast(tensors[name].detach().numpy())
+            with _on_host(tensors[name].detach()) as array:
+                self._world.Bcast(array)
+
+    def abort(self, code: int) -> None:  # noqa: D102
+        _abort(self._world, code)
 
     def close(self) -> None:  # noqa: D102
         self._world.Barrier()
@@ -153,11 +173,8 @@ class HorovodComm(MpiComm):
 
     def __init__(self) -> None:
         super().__init__()
-        # A group is one message, never merged with its neighbours: what is added together, and in which
-        # order, must not depend on timing.
-        os.environ.setdefault("HOROVOD_DISABLE_GROUP_FUSION", "1")
-        os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "120")
-        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", "600")
+        for name, value in horovod_settings(self.size).items():
+            os.environ.setdefault(name, value)
         try:
             import horovod.torch as hvd
         except ImportError as error:
@@ -173,11 +190,15 @@ class HorovodComm(MpiComm):
         self._hvd = hvd
 
     def distribute(  # noqa: D102
-        self, optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, torch.nn.Parameter]]
+        self, optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, torch.nn.Parameter]], passes: int = 1
     ) -> torch.optim.Optimizer:
         # Sum, not Average: the loss is already divided by the samples of all ranks, which may be unequal.
         wrapped: torch.optim.Optimizer = self._hvd.DistributedOptimizer(
-            optimizer, named_parameters=named, op=self._hvd.Sum, num_groups=GRADIENT_GROUPS
+            optimizer,
+            named_parameters=named,
+            op=self._hvd.Sum,
+            num_groups=GRADIENT_GROUPS,
+            backward_passes_per_step=passes,
         )
         return wrapped
 
@@ -191,6 +212,30 @@ class HorovodComm(MpiComm):
     def close(self) -> None:  # noqa: D102
         self._world.Barrier()
         self._hvd.shutdown()
+
+
+def horovod_settings(size: int) -> dict[str, str]:
+    """What Horovod finds in the environment unless the site has set it; measured, docs/decisions.md."""
+    return {
+        # Its thread wakes so often. One rank has nothing to send, so it need not wake.
+        "HOROVOD_CYCLE_TIME": CYCLE_MS if size > 1 else IDLE_CYCLE_MS,
+        # A group is one message, never merged with its neighbours: what is added together, and in which
+        # order, must not depend on timing.
+        "HOROVOD_DISABLE_GROUP_FUSION": "1",
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": "120",
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "600",
+    }
+
+
+@contextmanager
+def _on_host(tensor: torch.Tensor) -> Iterator[np.ndarray]:
+    """The tensor as an array MPI can work on; what is strided or on an accelerator goes through a copy and back."""
+    if tensor.device.type == "cpu" and tensor.is_contiguous():
+        yield tensor.numpy()
+        return
+    staged = tensor.cpu().contiguous()
+    yield staged.numpy()
+    tensor.copy_(staged)
 
 
 def start(backend: str = "mpi4py") -> Comm:
@@ -251,10 +296,23 @@ def failed(lines: Sequence[str], code: int, patience_s: float = 5.0) -> Sequence
             for line in lines:
                 print(f"rank {MPI.COMM_WORLD.rank}: {line}", file=sys.stderr, flush=True)
             time.sleep(0.5)  # mpiexec drops what it has not yet forwarded when a rank aborts (seen once in six)
-            MPI.COMM_WORLD.Abort(code)
+            _abort(MPI.COMM_WORLD, code)
         time.sleep(0.01)
     everybody = MPI.COMM_WORLD.gather(tuple(lines))
     return list(dict.fromkeys(line for part in everybody for line in part)) if everybody is not None else ()
+
+
+def _abort(world: Any, code: int) -> None:
+    """MPI_Abort that cannot hang.
+
+    MPICH leaves through ``exit``, where Horovod waits for its thread, which waits in a message to a rank that may be
+    dead; the lock of Python is held all the while. So destructors are skipped, and the kernel has the last word.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):  # glibc
+        libc.on_exit(libc._exit, None)
+    signal.alarm(5)
+    world.Abort(code)
 
 
 def _assert_all(size: int) -> None:

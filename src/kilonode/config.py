@@ -106,7 +106,20 @@ def _mapping(data: str) -> Json:
             "see 'bring your own data' in the README"
         )
     content = read_yaml(path)
-    check(content, schema("mapping"), path)
+    check(content, _mapping_schema(), path)
+    return content
+
+
+def formats() -> list[str]:
+    """The formats that can be ingested: a module there is an adapter, unless its name begins with an underscore."""
+    return sorted(path.stem for path in (PACKAGE / "data/ingest").glob("[a-z]*.py"))
+
+
+@cache
+def _mapping_schema() -> Json:
+    """The schema of a mapping with the formats that there are."""
+    content = copy.deepcopy(schema("mapping"))
+    content["properties"]["format"] = {"enum": formats()}
     return content
 
 
@@ -145,7 +158,7 @@ def resolve(case: str, data: str) -> Json:
             raise UserError(f"expected a mapping for case {case!r}, got one for {mapping['case']!r} ({data})")
         tasks = _known_tasks(content["tasks"], mapping["tasks"], data)
         content.pop("simulation")
-        overlay: Json = {key: mapping[key] for key in ("title", "group", "split") if key in mapping}
+        overlay: Json = {key: mapping[key] for key in ("title", "group", "split", "storage") if key in mapping}
         resolved = merged(content, overlay)
         resolved["tasks"] = tasks
         _refuse_unknown_fields(tasks, mapping["tables"], data)

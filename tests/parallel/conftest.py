@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from kilonode import cases, config
+
 RANKS = Path(__file__).with_name("ranks.py")
 Done = subprocess.CompletedProcess[str]
 Start = Callable[..., Done]
@@ -51,3 +53,20 @@ def good(ranks: Start) -> Start:
         return done
 
     return start
+
+
+@pytest.fixture(scope="session")
+def stores(toy: Path, kilonode: Start, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``<case>/<table>/index.json`` of every case, toy tier."""
+    home = tmp_path_factory.mktemp("stores")
+    for case in cases.names():
+        if case == "reactor_neutrinos":
+            (home / case).symlink_to(toy / "store")
+            continue
+        what = ("--case", case, "--data", "toy")
+        made = [kilonode("simulate", *what, "--output", home / f"raw/{case}/index.json", timeout=600)]
+        for table in sorted({task["table"] for task in config.resolve(case, "toy")["tasks"].values()}):
+            paths = ("--raw", home / f"raw/{case}/index.json", "--output", home / case / table / "index.json")
+            made.append(kilonode("preprocess", *what, "--table", table, *paths, timeout=600))
+        assert {done.returncode for done in made} == {0}, made
+    return home

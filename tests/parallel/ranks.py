@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -53,8 +54,14 @@ def talk(folder: Path) -> None:
         "whole": torch.tensor([me - 2**40]),
         "double": torch.tensor(0.1 * me, dtype=torch.float64),
         "flag": torch.tensor([me == 0]),
+        "strided": (torch.arange(6.0).view(2, 3) + me).T,
     }
     ranks.share(tensors)
+    weight = torch.nn.Parameter(torch.zeros(2, 3).T)
+    weight.grad = torch.arange(6.0).view(2, 3).T * (me + 1)
+    ranks.synchronise(torch.optim.SGD([weight]))
+    added = np.array([me, 1.0])
+    ranks.add(added)
     mine = {
         "me": [ranks.rank, ranks.size, ranks.local_rank, ranks.is_root, ranks.backend],
         "gather": ranks.gather([me]),
@@ -63,33 +70,23 @@ def talk(folder: Path) -> None:
         "highest": [ranks.highest((me * 2) % 3), ranks.highest(-me)],
         "sum": ranks.sum(parts(me)).tolist(),
         "share": {name: tensor.tolist() for name, tensor in tensors.items()},
+        "synchronise": weight.grad.tolist(),
+        "add": added.tolist(),
     }
     write(ranks, folder, mine)
-
-
-class Numbers:
-    """As much of an optimiser as ``synchronise`` looks at."""
-
-    def __init__(self, values: list[np.ndarray]) -> None:
-        self.values = values
-        self.param_groups = [{"params": [self.Parameter(value) for value in values]}]
-
-    class Parameter:
-        def __init__(self, value: np.ndarray) -> None:
-            self.grad = self
-            self.value = value
-
-        def numpy(self) -> np.ndarray:
-            return self.value
 
 
 def bits(folder: Path) -> None:
     """Hashes of float32 sums of many sizes, as mpi4py adds gradients."""
     ranks = comm.start("mpi4py")
+    import torch
+
     rng = np.random.default_rng(ranks.rank)
-    numbers = Numbers([rng.normal(size=size).astype(np.float32) for size in SIZES])
-    ranks.synchronise(numbers)  # type: ignore[arg-type]
-    write(ranks, folder, [ranks.local_rank, [sha256(value) for value in numbers.values]])
+    weights = [torch.nn.Parameter(torch.zeros(size)) for size in SIZES]
+    for weight, size in zip(weights, SIZES, strict=True):
+        weight.grad = torch.from_numpy(rng.normal(size=size).astype(np.float32))
+    ranks.synchronise(torch.optim.SGD(weights))
+    write(ranks, folder, [ranks.local_rank, [sha256(weight.grad.numpy()) for weight in weights]])
 
 
 def smoke(folder: Path) -> None:
@@ -128,53 +125,85 @@ def fail(folder: Path, where: str, who: str) -> None:
     cli.main(["bench", "demo"])
 
 
-class Few:
-    """The first rows of a store."""
+def first_rows(store: Any, rows: int) -> Any:
+    """A store cut off after its first rows: all that a loader asks of it knows no others."""
 
-    def __init__(self, store: Any, rows: int) -> None:
-        self.rows, self.fields, self.take = rows, store.fields, store.take
+    class Few(type(store)):  # type: ignore[misc]
+        extents = (rows,)
+
+    store.__class__, store.rows = Few, rows
+    return store
 
 
 BATCH, ROWS, HELD_OUT = 13, 9 * 13 + 1, 2 * 13 + 2  # ten steps; the last batches have one sample and two
 
 
-def exact(folder: Path, store: str, backend: str) -> None:
-    """Gradients of a whole and of the last batch, weights after ten steps, and the validation loss; both tasks."""
+def exact(folder: Path, stores: str, backend: str, asked: str) -> None:
+    """Gradients of a whole and of the last batch, weights after ten steps, and the validation loss; of every task.
+
+    ``asked`` is JSON: [case, task, variant], where the variant is plain, in pieces, normalised, lars or lamb.
+    """
     ranks = comm.start(backend)
     import torch
 
     torch.set_num_threads(1)
     found: dict[str, np.ndarray] = {}
-    for task, table in (("autoencoder", "pairs"), ("classifier", "singles")):
-        settings = config.task("reactor_neutrinos", "toy", task)
-        settings["model"]["filters"] = 4
+    for case, task, variant in json.loads(asked):
+        settings = config.task(case, "toy", task)
         settings["training"].update(batch=BATCH, epochs=1, clip=None, lr=0.01, warmup_epochs=0)
-        for name, value in one(ranks, folder, Path(store) / table / "index.json", task, settings).items():
-            found[f"{task} {name}"] = value
+        settings["training"]["accumulate"] = 3 if variant == "in pieces" else 1
+        if variant in ("lars", "lamb"):
+            settings["training"].update(optimizer=variant, weight_decay=0.01)
+        index = Path(stores) / case / settings["table"] / "index.json"
+        for name, value in one(ranks, folder, index, (case, task, variant), settings).items():
+            found[f"{case} {task} {variant} {name}"] = value
     if ranks.is_root:
         np.savez(folder / "out.npz", **found)
     ranks.close()
 
 
-def one(ranks: comm.Comm, folder: Path, index: Path, task: str, settings: dict[str, Any]) -> dict[str, np.ndarray]:
+def normalised(shape: tuple[int, ...]) -> Any:
+    """A small network with two batch normalisations: of an image and of a row."""
+    import torch
+    from torch import nn
+
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()  # biases before a normalisation have no gradient, and Adam would amplify its rounding
+            self.image = nn.Sequential(nn.Conv2d(shape[0], 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU())
+            self.row = nn.Sequential(nn.Linear(6, 5, bias=False), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 1))
+
+        def losses(self, batch: Any) -> torch.Tensor:
+            out: torch.Tensor = self.row(self.image(batch.x).mean((2, 3)))[:, 0]
+            return (out - batch.x.flatten(1).mean(1)) ** 2
+
+    return Normalised()
+
+
+def one(
+    ranks: comm.Comm, folder: Path, index: Path, what: tuple[str, str, str], settings: dict[str, Any]
+) -> dict[str, np.ndarray]:
     import torch
 
     from kilonode.data.loader import Loader, Share
     from kilonode.data.store import Store
     from kilonode.data.transform import Scaler
+    from kilonode.training.batch_norm import BatchNorm
     from kilonode.training.build import build
-    from kilonode.training.loop import Timing, Trainer
+    from kilonode.training.loop import Trainer
+    from kilonode.training.timing import Timing
 
+    case, task, variant = what
     stores = [Store(index, "train"), Store(index, "validation")]
     scaler = Scaler(settings["input"], stores[0].stats)
     fields = [name for name in (scaler.field, settings.get("target")) if name]
     training, validation = (
-        Loader(Few(store, rows), fields, BATCH, 7, ranks.rank, ranks.size, shuffle=True)  # type: ignore[arg-type]
+        Loader(first_rows(store, rows), fields, BATCH, 7, ranks.rank, ranks.size, shuffle=True)
         for store, rows in zip(stores, (ROWS, HELD_OUT), strict=True)
     )
     torch.manual_seed(ranks.rank)  # rank 0's weights must win
     shape = scaler(stores[0].take(scaler.field, np.array([0]))).shape[1:]
-    model = build("reactor_neutrinos", task, settings["model"], shape)
+    model = normalised(shape) if variant == "normalised" else build(case, task, settings["model"], shape)
     trainer = Trainer(model, settings, (training, validation), scaler, ranks, folder, 7, "exact")
     found = {}
 
@@ -184,14 +213,26 @@ def one(ranks: comm.Comm, folder: Path, index: Path, task: str, settings: dict[s
         del trainer.comm.step
         return np.concatenate([parameter.grad.flatten().numpy().copy() for parameter in model.parameters()])
 
-    shares = list(training.epoch(0))
+    shares = [  # a loader may use its arrays again
+        Share(share.rows.copy(), {name: values.copy() for name, values in share.fields.items()}, share.global_size)
+        for share in training.epoch(0)
+    ]
     found["whole"], found["last"] = gradient(shares[0]), gradient(shares[-1])
     mine = shares[0]  # the mistake of averaging over ranks: each rank's mean counts the same, however few its samples
     found["wrong"] = gradient(Share(mine.rows, mine.fields, len(mine.rows) * ranks.size))
+    if variant == "normalised":  # and that of normalising over this rank's samples alone
+        layers = [layer for layer in model.modules() if isinstance(layer, BatchNorm)]
+        before = copy.deepcopy(model.state_dict())
+        for layer in layers:
+            layer.comm = comm.Comm()
+        found["apart"] = gradient(mine)
+        for layer in layers:
+            layer.comm = ranks
+        model.load_state_dict(before)  # without the running values of that
     found["parts"] = np.array(ranks.allgather([len(share.rows) for share in shares]))
     for share in shares:
         trainer.step(share, Timing())
-    found["weights"] = np.concatenate([parameter.detach().flatten().numpy() for parameter in model.parameters()])
+    found["weights"] = np.concatenate([value.detach().flatten().numpy() for value in model.state_dict().values()])
     found["validation"] = np.array(trainer.evaluate())
     found["agree"] = np.array(len(set(ranks.allgather((sha256(found["weights"]), found["validation"].item())))))
     return found

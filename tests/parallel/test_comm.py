@@ -50,7 +50,10 @@ def test_ranks_agree(good: Start, tmp_path: Path) -> None:
             "whole": [-(2**40)],
             "double": 0.0,
             "flag": [True],
+            "strided": [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]],
         }
+        assert mine["synchronise"] == [[0.0, 18.0], [6.0, 24.0], [12.0, 30.0]]  # 1 + 2 + 3 times
+        assert mine["add"] == [3.0, 3.0]
 
 
 def test_one_rank_alone_needs_no_launcher_and_has_the_same_methods(monkeypatch: pytest.MonkeyPatch) -> None:

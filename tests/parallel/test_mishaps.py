@@ -69,9 +69,13 @@ def test_a_signal_too_late_to_stop_leaves_a_complete_run(name: str, states: Call
     small.assert_same_run(states(name), states("straight"))
 
 
-def test_a_loss_that_is_not_a_number_on_one_rank_ends_all(states: Callable[[str], Path]) -> None:
+def test_a_loss_that_is_not_a_number_on_one_rank_ends_all(here: Any, states: Callable[[str], Path]) -> None:
     found = small.status(states("not a number"))
-    assert (found["status"], found["step"]) == ("diverged", STEPS + 10)
+    assert (found["status"], found["step"]) == ("diverged", STEPS + 4)  # not a step more, on either rank
+    where = found["divergence"]
+    assert (where["rank"], where["step"], where["during"]) == (1, STEPS + 4, "training")
+    assert where["where"] == "layer encoder.conv_1.conv, whose weights are not finite"
+    assert len(where["samples"]) == here.batch - here.batch // 2  # rank 1's
     tensors, state = small.newest(states("not a number"))
     assert state["step"] == STEPS
     assert all(tensor.isfinite().all() for tensor in tensors.values())

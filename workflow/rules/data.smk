@@ -61,6 +61,7 @@ rule preprocess:
     params:
         data=data_argument,
         split=part("split"),
+        storage=part("storage"),
     shell:
         "{resources.launch} {resources.layout} kilonode preprocess --case {wildcards.case} --data {params.data:q} "
         "--table {wildcards.table} --raw {input:q} --output {output.index:q} 2>&1 | tee {log:q} >&2"

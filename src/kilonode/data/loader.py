@@ -1,8 +1,7 @@
 """Shuffled batches for every rank, read ahead by a thread.
 
-The visiting order is a pure function of (seed, epoch): it knows nothing of ranks. Global batch k is rows
-``k*B .. (k+1)*B`` of that order and every rank takes its own slice, so one rank or a thousand see the same
-batches, and a position is two numbers: epoch and step.
+Global batch k is rows ``k*B .. (k+1)*B`` of the epoch's order and every rank takes its own slice, so one rank or a
+thousand see the same batches, and a position is two numbers: epoch and step.
 """
 
 from __future__ import annotations
@@ -10,46 +9,33 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from kilonode.data.order import order
 from kilonode.data.store import Store
+from kilonode.data.window import Chunk, Window
 
-BLOCK_BYTES = 1 << 20
-"""Rows are visited in blocks of about this size, read at the speed of the disk ..."""
 WINDOW_BYTES = 256 << 20
-"""... and mixed inside windows of about this size. A data set smaller than one window is shuffled perfectly."""
+"""Held at hand by all ranks together, unless ``training.window_mb`` says otherwise."""
 AHEAD = 2
 """Batches prepared in advance."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """One rank's part of one global batch: ``rows`` (B,) in the split, the fields there, and the batch's full size."""
+    """One rank's part of one global batch.
+
+    ``rows`` (B,) in the split, rising; the ``fields`` there, arrays or ``Ragged``, which are valid until the next
+    share is asked for; and the batch's full size.
+    """
 
     rows: np.ndarray
-    fields: dict[str, np.ndarray]
+    fields: dict[str, Any]
     global_size: int
-
-
-def order(rows: int, sample_bytes: int, seed: int, epoch: int) -> np.ndarray:
-    """Rows in the order of one epoch: random blocks, mixed inside windows of many blocks.
-
-    Returns
-    -------
-    ndarray
-        int64 (rows,), a permutation; the same for the same arguments.
-    """
-    rng = np.random.default_rng([seed, epoch])
-    block = max(64, BLOCK_BYTES // max(sample_bytes, 1))
-    starts = rng.permutation(np.arange(0, rows, block))
-    per_window = max(1, WINDOW_BYTES // (block * max(sample_bytes, 1)))
-    windows = [
-        np.concatenate([np.arange(start, min(start + block, rows)) for start in starts[k : k + per_window]])
-        for k in range(0, len(starts), per_window)
-    ]
-    return np.concatenate([rng.permutation(window) for window in windows])
 
 
 class Loader:
@@ -69,17 +55,25 @@ class Loader:
         Which share: ranks get equal slices, or sizes that differ by one.
     shuffle : bool
         False: store order.
+    window_bytes : int
+        What all ranks together may hold at hand; the order depends on it.
     """
 
     def __init__(
-        self, store: Store, fields: list[str], batch: int, seed: int, rank: int = 0, size: int = 1, shuffle: bool = True
+        self,
+        store: Store,
+        fields: list[str],
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        size: int = 1,
+        shuffle: bool = True,
+        window_bytes: int = WINDOW_BYTES,
     ) -> None:
         self._store, self._fields, self._batch, self._seed = store, fields, batch, seed
-        self._rank, self._size, self._shuffle = rank, size, shuffle
-        self._sample_bytes = sum(
-            int(np.prod(store.fields[name]["shape"])) * np.dtype(store.fields[name]["dtype"]).itemsize
-            for name in fields
-        )
+        self._rank, self._size, self._shuffle, self._window_bytes = rank, size, shuffle, window_bytes
+        self._sample_bytes = store.sample_bytes(fields)
+        self._dense = {name: store.fields[name] for name in fields if store.fields[name].get("layout") != "ragged"}
 
     @property
     def steps(self) -> int:
@@ -88,12 +82,14 @@ class Loader:
 
     def shares(self, epoch: int, start: int = 0) -> Iterator[tuple[np.ndarray, int]]:
         """Rows of this rank in each global batch from ``start`` on, with the batch's full size. Reads nothing."""
-        rows = self._store.rows
-        visits = order(rows, self._sample_bytes, self._seed, epoch) if self._shuffle else np.arange(rows)
+        visits = np.arange(self._store.rows)
+        if self._shuffle:
+            extents, window = self._store.extents, self._window_bytes
+            visits = order(extents, self._sample_bytes, self._batch, window, self._seed, epoch)
         for step in range(start, self.steps):
             whole = visits[step * self._batch : (step + 1) * self._batch]
             first, last = (len(whole) * k // self._size for k in (self._rank, self._rank + 1))
-            yield whole[first:last], len(whole)
+            yield np.sort(whole[first:last]), len(whole)  # their order means nothing to a batch, much to a disk
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[Share, None, None]:
         """Batches of one epoch from step ``start`` on, read ahead by a thread that ends with the loop."""
@@ -111,10 +107,10 @@ class Loader:
 
         def fill() -> None:
             try:
-                for rows, whole in self.shares(epoch, start):
-                    share = Share(rows, {name: self._store.take(name, rows) for name in self._fields}, whole)
-                    if not offer(share):
-                        return
+                with closing(self._read(epoch, start)) as shares:
+                    for share in shares:
+                        if not offer(share):
+                            return
                 offer(None)
             except BaseException as error:  # handed to the consumer, which raises it
                 offer(error)
@@ -129,3 +125,20 @@ class Loader:
         finally:
             ended.set()
             reader.join()
+
+    def _read(self, epoch: int, start: int) -> Generator[Share, None, None]:
+        """The shares with their fields. Buffers are used in turn: given out, waiting in the queue, being filled."""
+        largest = -(-self._batch // self._size)
+        turns = [
+            {name: np.empty((largest, *spec["shape"]), spec["dtype"]) for name, spec in self._dense.items()}
+            for _ in range(AHEAD + 2)
+        ]
+        with Window(self._window_bytes // self._size) as window:
+            for number, (rows, whole) in enumerate(window.ahead(self._chunks(epoch, start))):
+                turn = {name: buffer[: len(rows)] for name, buffer in turns[number % len(turns)].items()}
+                fields = {name: self._store.gather(name, rows, turn.get(name), window.fetch) for name in self._fields}
+                yield Share(rows, fields, whole)
+
+    def _chunks(self, epoch: int, start: int) -> Iterator[tuple[list[Chunk], tuple[np.ndarray, int]]]:
+        for rows, whole in self.shares(epoch, start):
+            yield [chunk for name in self._fields for chunk in self._store.chunks(name, rows)], (rows, whole)

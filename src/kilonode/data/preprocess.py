@@ -6,14 +6,19 @@ raw files, so any number of ranks writes the same bytes; ranks take store shards
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kilonode import comm, config
-from kilonode.cases.contract import Arrays
+from kilonode.cases.ragged import Ragged, concatenate
 from kilonode.comm import Comm
 from kilonode.data import shard
+from kilonode.data.columns import take
 from kilonode.data.raw import Raw, together
 from kilonode.data.shard import TRUTH
 from kilonode.data.split import SPLITS, split
@@ -23,8 +28,12 @@ from kilonode.errors import DataError, near
 from kilonode.progress import progress
 from kilonode.records import Json, conditions, digest, file_digest, write_json
 
+Fields = dict[str, Any]
+"""Field -> ndarray or Ragged."""
 SHARD_BYTES = 128 << 20
 """About this much of a split goes into one file: big enough to stream, small enough to share over ranks."""
+SHARDS_AT_ONCE = 4
+"""A rank sweeps the raw files once for so many of its shards, and holds them in memory."""
 
 
 def run(case: str, data: str, table: str, raw: Path, output: Path) -> None:
@@ -45,8 +54,9 @@ def run(case: str, data: str, table: str, raw: Path, output: Path) -> None:
     settings = config.resolve(case, data)
     source = Raw(raw, table)
     together(ranks, lambda: source.verify(range(ranks.rank, len(source.rows), ranks.size)))
-    plan = _plan(source, source.read_all("group"), settings["split"])
-    identity = digest([source.content["shards"], source.fields, settings["split"], shard.SCHEMA])
+    plan = _plan(source, source.read("group"), settings["split"])
+    storage = settings["storage"]
+    identity = digest([source.content["shards"], source.fields, settings["split"], storage, shard.SCHEMA])
     attributes = {
         **{key: source.content[key] for key in ("case", "simulated", "source")},
         "table": table,
@@ -55,8 +65,9 @@ def run(case: str, data: str, table: str, raw: Path, output: Path) -> None:
         "identity": identity,
     }
     mine = range(ranks.rank, len(plan), ranks.size)
-    shown = progress(mine, len(mine), f"preprocess {table}", ranks.is_root)
-    made = together(ranks, lambda: {k: _make(source, plan[k], output.parent, attributes) for k in shown})
+    shown = progress(_gathered(source, plan, mine), len(mine), f"preprocess {table}", ranks.is_root)
+    make = partial(_make, source, output.parent, attributes, storage["compression"])
+    made = together(ranks, lambda: {number: make(plan[number], arrays) for number, arrays in shown})
     _write_index(output, source, plan, made, attributes, ranks)
     ranks.close()
 
@@ -66,24 +77,27 @@ def _plan(source: Raw, groups: np.ndarray, settings: Json) -> list[Json]:
     stratify = settings.get("stratify")
     if stratify and stratify not in source.fields:
         raise DataError(f"expected a field, got {stratify!r} (split.stratify); {near(stratify, source.fields)}")
-    labels = source.read_all(stratify) if stratify else None
+    labels = source.read(stratify) if stratify else None
     parts = split(groups, settings["fractions"], settings["seed"], labels)
-    sample_bytes = sum(
-        np.dtype(spec["dtype"]).itemsize * int(np.prod(spec["shape"])) for spec in source.fields.values()
-    )
     plan = []
     for position, name in enumerate(SPLITS):
         rows = np.flatnonzero(np.isin(groups, parts[name]))
         rows = np.random.default_rng([settings["seed"], position]).permutation(rows)
-        count = max(1, min(len(rows), -(-len(rows) * sample_bytes // SHARD_BYTES)))
+        count = max(1, min(len(rows), -(-len(rows) * source.sample_bytes // SHARD_BYTES)))
         for number, chunk in enumerate(np.array_split(rows, count)):
             plan.append({"split": name, "file": f"{name}-{number:05d}.h5", "rows": chunk, "groups": parts[name]})
     return plan
 
 
-def _make(source: Raw, planned: Json, folder: Path, attributes: Json) -> Json:
+def _gathered(source: Raw, plan: list[Json], mine: range) -> Iterator[tuple[int, Fields]]:
+    """Number and content of each of a rank's store shards; the raw files are swept once for a few of them."""
+    for start in range(0, len(mine), SHARDS_AT_ONCE):
+        numbers = mine[start : start + SHARDS_AT_ONCE]
+        yield from zip(numbers, _take(source, [plan[number]["rows"] for number in numbers]), strict=True)
+
+
+def _make(source: Raw, folder: Path, attributes: Json, compression: str, planned: Json, arrays: Fields) -> Json:
     """Write one store shard and its truth; its index entry and the statistics of its fields."""
-    arrays = _take(source, planned["rows"])
     written = {**attributes, "identity": attributes["identity"].encode()}
     entry: Json = {"file": planned["file"], "split": planned["split"], "rows": len(planned["rows"])}
     for prefix, kept in (("", False), (TRUTH, True)):
@@ -92,26 +106,52 @@ def _make(source: Raw, planned: Json, folder: Path, attributes: Json) -> Json:
             continue
         path = folder / f"{prefix}{planned['file']}"
         fields = {name: source.fields[f"{prefix}{name}"] for name in chosen}
-        shard.write(path, chosen, fields, written | {"split": planned["split"], "truth": kept})
+        shard.write(path, chosen, fields, written | {"split": planned["split"], "truth": kept}, compression)
         entry["truth" if kept else "data"] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-    entry["stats"] = {
-        name: {transform: measure(function(array)).to_json() for transform, function in TRANSFORMS.items()}
-        for name, array in arrays.items()
-        if planned["split"] == "train" and (array.dtype.kind == "f" or array.ndim > 1) and not name.startswith(TRUTH)
-    }
+    if planned["split"] == "train":
+        entry["stats"] = _measured(source, arrays)
     return entry
 
 
-def _take(source: Raw, rows: np.ndarray) -> Arrays:
-    """Chosen raw rows of all fields, in the given order; whole raw files are read one after another."""
-    taken = {name: np.empty((len(rows), *spec["shape"]), spec["dtype"]) for name, spec in source.fields.items()}
+def _measured(source: Raw, arrays: Fields) -> Json:
+    """Statistics of everything that may be an input: all but truth, labels and what has no sample axis."""
+    found = {}
+    for name, array in arrays.items():
+        values = array.values if isinstance(array, Ragged) else array
+        number = values.dtype.kind == "f" or values.ndim > 1
+        if number and not name.startswith(TRUTH) and source.fields[name].get("layout") != "shared":
+            found[name] = {kind: measure(function(values)).to_json() for kind, function in TRANSFORMS.items()}
+    return found
+
+
+def _take(source: Raw, wanted: list[np.ndarray]) -> list[Fields]:
+    """Chosen raw rows of all fields, several choices at once, each in its order; every raw file is opened once."""
+    fields = [name for name, spec in source.fields.items() if spec.get("layout") != "shared"]
+    orders = [np.argsort(rows) for rows in wanted]
+    parts: list[dict[str, list[Any]]] = [{name: [] for name in fields} for _ in wanted]
+    dense: list[Fields] = [
+        {
+            name: np.empty((len(rows), *source.fields[name]["shape"]), source.fields[name]["dtype"])
+            for name in fields
+            if source.fields[name].get("layout") != "ragged"
+        }
+        for rows in wanted
+    ]
     starts = np.concatenate([[0], np.cumsum(source.rows)])
-    for number in range(len(source.rows)):
-        here = (rows >= starts[number]) & (rows < starts[number + 1])
-        if here.any():
-            for name, array in source.read(number, source.fields).items():
-                taken[name][here] = array[rows[here] - starts[number]]
-    return taken
+    for number, (start, stop) in enumerate(pairwise(starts)):
+        columns = source.columns(number, fields)
+        for rows, order, arrays, jagged in zip(wanted, orders, dense, parts, strict=True):
+            here = order[slice(*np.searchsorted(rows[order], (start, stop)))]
+            for name in fields:
+                taken = take(columns[name], rows[here] - start)
+                if name in arrays:
+                    arrays[name][here] = taken
+                else:
+                    jagged[name].append(taken)
+    shared = {name: source.shared(name) for name in source.fields if name not in fields}
+    for order, arrays, jagged in zip(orders, dense, parts, strict=True):
+        arrays |= {name: concatenate(found)[np.argsort(order)] for name, found in jagged.items() if found} | shared
+    return dense
 
 
 def _write_index(
@@ -121,7 +161,7 @@ def _write_index(
     if gathered is None:
         return
     entries = [entry for _, entry in sorted(item for part in gathered for item in part.items())]
-    stats = _merged([entry.pop("stats") for entry in entries])
+    stats = _merged([entry.pop("stats", {}) for entry in entries])
     groups = {planned["split"]: planned["groups"] for planned in plan}
     index = {
         "kilonode_schema": shard.SCHEMA,

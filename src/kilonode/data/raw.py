@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from kilonode.cases.contract import Arrays, Tables
+from kilonode.cases.contract import Tables
 from kilonode.comm import Comm
 from kilonode.data import shard
+from kilonode.data.columns import Column, columns
 from kilonode.errors import DataError, UserError, near
 from kilonode.progress import progress
 from kilonode.records import Json, conditions, digest, file_digest, read_json, write_json
@@ -24,7 +25,14 @@ Make = Callable[[int, int], Tables]
 
 
 def write(
-    index: Path, what: str, extents: Sequence[Extent], make: Make, tables: Json, attributes: Json, comm: Comm
+    index: Path,
+    what: str,
+    extents: Sequence[Extent],
+    make: Make,
+    tables: Json,
+    attributes: Json,
+    comm: Comm,
+    remarks: Callable[[], Json] = dict,
 ) -> None:
     """Make the missing shards, share them over ranks round robin, and write the index last.
 
@@ -47,6 +55,8 @@ def write(
         Attributes of every file; with the extent they decide whether an old shard still holds.
     comm : Comm
         The ranks that share the work.
+    remarks : callable
+        More for the index, asked on all ranks when all shards are there.
     """
     indexed = _indexed(index)
 
@@ -61,6 +71,7 @@ def write(
     mine = range(comm.rank, len(extents), comm.size)
     shown = progress(mine, len(mine), what, comm.is_root)
     gathered = comm.gather(together(comm, lambda: {number: complete(number) for number in shown}))
+    more = remarks()
     if gathered is not None:
         shards = [entry for _, entry in sorted(item for part in gathered for item in part.items())]
         described = shards[0].pop("fields")
@@ -69,7 +80,8 @@ def write(
                 raise DataError(
                     f"expected the same fields in all shards, got others ({entry['file']}); mend the source"
                 )
-        write_json(index, {"tables": described, "shards": shards, **attributes, "conditions": conditions(seeds=[])})
+        content = {"tables": described, "shards": shards, **attributes, **more}
+        write_json(index, {**content, "conditions": conditions(seeds=[])})
     comm.barrier()
 
 
@@ -106,8 +118,8 @@ def _holds(path: Path, identity: str, indexed: dict[str, str]) -> bool:
 
 def _write_shard(path: Path, content: Tables, tables: Json, attributes: Json) -> None:
     arrays, fields = {}, {}
-    for table, columns in content.items():
-        for name, array in columns.items():
+    for table, found in content.items():
+        for name, array in found.items():
             shard.refuse_non_finite(f"{table}/{name}", array, path)
             arrays[f"{table}/{name}"] = array
             fields[f"{table}/{name}"] = tables[table][name]
@@ -118,25 +130,37 @@ def _write_shard(path: Path, content: Tables, tables: Json, attributes: Json) ->
 
 
 def _describe(path: Path, tables: Json) -> Json:
-    """Rows of each table in a shard, and its fields with shapes and types filled in."""
+    """Rows of each table in a shard, its fields with shapes and types filled in, and elements of ragged fields."""
     rows: dict[str, int] = {}
     fields: Json = {}
+    elements: dict[str, int] = {}
     with shard.opened(path) as file, shard.readable(path):
         for table, columns in tables.items():
             fields[table] = {}
             for name, spec in columns.items():
-                dataset = file[f"{table}/{name}"]
-                have = {"shape": list(dataset.shape[1:]), "dtype": str(dataset.dtype)}
+                count, have = _measure(file, f"{table}/{name}", spec)
                 for key, value in have.items():
                     if spec.get(key, value) != value:
                         raise DataError(f"expected {table}/{name} of {key} {spec[key]}, got {value} ({path})")
-                rows.setdefault(table, dataset.shape[0])
-                if dataset.shape[0] != rows[table]:
-                    raise DataError(
-                        f"expected {rows[table]} samples in {table}/{name}, got {dataset.shape[0]} ({path})"
-                    )
+                if count is not None:
+                    rows.setdefault(table, count)
+                    if count != rows[table]:
+                        raise DataError(f"expected {rows[table]} samples in {table}/{name}, got {count} ({path})")
+                if spec.get("layout") == "ragged":
+                    elements[f"{table}/{name}"] = len(file[f"{table}/{name}/values"])
                 fields[table][name] = {**spec, **have}
-    return {"rows": rows, "fields": fields}
+    return {"rows": rows, "fields": fields, **({"elements": elements} if elements else {})}
+
+
+def _measure(file: Any, name: str, spec: Json) -> tuple[int | None, Json]:
+    """Samples of a field (None: it has no sample axis), and shape and type of one."""
+    layout = spec.get("layout", "dense")
+    dataset = file[f"{name}/values"] if layout == "ragged" else file[name]
+    shape = list(dataset.shape if layout == "shared" else dataset.shape[1:])
+    count = {"dense": dataset.shape[0] if dataset.ndim else 0, "shared": None}.get(layout, 0)
+    if layout == "ragged":
+        count = len(file[f"{name}/offsets"]) - 1
+    return count, {"shape": shape, "dtype": str(dataset.dtype)}
 
 
 class Raw:
@@ -171,20 +195,41 @@ class Raw:
                     f"expected SHA-256 {want} as in the index, got {have} ({path}); rerun simulate or ingest"
                 )
 
-    def read(self, number: int, names: Iterable[str]) -> Arrays:
-        """Fields of one shard, whole."""
+    def columns(self, number: int, names: Iterable[str]) -> dict[str, Column]:
+        """Fields of one shard that have a sample axis, ready for random access."""
         path = self._paths[number]
+        fields = {name: self.fields[name] for name in names}
+        prefix = f"{self._table}/"
         with shard.opened(path) as file, shard.readable(path):
-            arrays: Arrays = {name: file[f"{self._table}/{name}"][()] for name in names}
-        for name, array in arrays.items():
-            spec = self.fields[name]
-            if array.shape != (self.rows[number], *spec["shape"]) or str(array.dtype) != spec["dtype"]:
-                raise DataError(
-                    f"expected {self._table}/{name} of shape {(self.rows[number], *spec['shape'])}, {spec['dtype']}, "
-                    f"got {array.shape}, {array.dtype} ({path}); rerun simulate or ingest"
-                )
-        return arrays
+            wrong = shard.problems(file, {f"{prefix}{name}": spec for name, spec in fields.items()}, self.rows[number])
+            if wrong:
+                raise DataError(*(f"{problem} ({path}); rerun simulate or ingest" for problem in wrong))
+            return columns(file, path, fields, prefix)
 
-    def read_all(self, name: str) -> np.ndarray:
-        """One field of all shards."""
-        return np.concatenate([self.read(number, [name])[name] for number in range(len(self.rows))])
+    def read(self, name: str) -> np.ndarray:
+        """One dense field of all shards."""
+        return np.concatenate([self.columns(number, [name])[name].array for number in range(len(self.rows))])
+
+    def shared(self, name: str) -> np.ndarray:
+        """A field without a sample axis; every shard must hold the same."""
+        found = []
+        for path in self._paths:
+            with shard.opened(path) as file, shard.readable(path):
+                found.append(file[f"{self._table}/{name}"][()])
+            if not np.array_equal(found[0], found[-1]):
+                raise DataError(f"expected {name!r} to be the same in all shards, got others ({path}); mend the source")
+        first: np.ndarray = found[0]
+        return first
+
+    @property
+    def sample_bytes(self) -> int:
+        """Of all fields of one sample; of ragged fields the mean."""
+        total = 0
+        for name, spec in self.fields.items():
+            one = np.dtype(spec["dtype"]).itemsize * int(np.prod(spec["shape"]))
+            layout = spec.get("layout", "dense")
+            if layout == "ragged":
+                elements = sum(entry["elements"][f"{self._table}/{name}"] for entry in self.content["shards"])
+                total += 8 + one * elements // max(1, sum(self.rows))
+            total += one if layout == "dense" else 0
+        return total

@@ -17,22 +17,31 @@ import h5py
 import numpy as np
 
 from kilonode import __version__
+from kilonode.cases.ragged import Ragged
+from kilonode.data.columns import chunk_rows
 from kilonode.errors import DataError, UserError
-from kilonode.records import complete
+from kilonode.records import Json, complete
 
 SCHEMA = 1
 """Version of the file layout; a file of another version is refused."""
+COMPRESSED_BYTES = 64 << 10
+"""Smaller arrays are left bare."""
 TRUTH = "truth/"
 """Prefix of what only evaluation, explanation and figures may open."""
 
 
 def write(
-    path: Path, arrays: Mapping[str, np.ndarray], fields: Mapping[str, Any], attributes: Mapping[str, Any]
+    path: Path,
+    arrays: Mapping[str, np.ndarray | Ragged],
+    fields: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    compression: str = "none",
 ) -> None:
     """Write a shard, complete or not at all.
 
     The same arrays and attributes give the same bytes: no time stamps; the time stands in the index beside it.
-    Data are contiguous and unfiltered, so a reader may map them (docs/decisions.md).
+    Data are contiguous and unfiltered, so that a reader may map them, or compressed in chunks of whole rows
+    (docs/decisions.md). A ragged field is a group of ``values`` and ``offsets``.
 
     Parameters
     ----------
@@ -45,6 +54,8 @@ def write(
     attributes : mapping
         File attributes; numbers, booleans, strings, or JSON values. Bytes become text of fixed length: the rest lies
         in a heap, and HDF5 2.0 may read a damaged heap for ever. What every reader asks for is therefore bytes.
+    compression : str
+        none, lz4 or zstd, for all arrays but the smallest.
     """
     versions = {"kilonode": __version__, "h5py": h5py.version.version, "numpy": np.__version__}
     image = io.BytesIO()  # not the file itself: HDF5 2.0 crashes when the program ends after a full disk
@@ -56,13 +67,31 @@ def write(
                 plain = isinstance(value, str | int | float | bool)
                 file.attrs[name] = value if plain else json.dumps(value, sort_keys=True)
         for name, array in arrays.items():
-            dataset = file.create_dataset(name, data=array)
-            dataset.attrs["unit"] = fields[name]["unit"]
-            dataset.attrs["long_name"] = fields[name]["long_name"]
-            if "labels" in fields[name]:
-                dataset.attrs["labels"] = json.dumps(fields[name]["labels"], sort_keys=True)
+            if isinstance(array, Ragged):
+                file[f"{name}/offsets"] = array.offsets
+                name, array, spec = f"{name}/values", array.values, fields[name]
+            else:
+                spec = fields[name]
+            dataset = file.create_dataset(name, data=array, **_filter(array, compression))
+            dataset.attrs["unit"] = spec["unit"]
+            dataset.attrs["long_name"] = spec["long_name"]
+            if "labels" in spec:
+                dataset.attrs["labels"] = json.dumps(spec["labels"], sort_keys=True)
     with complete(path) as temporary:
         temporary.write_bytes(image.getbuffer())
+
+
+def _filter(array: np.ndarray, compression: str) -> dict[str, Any]:
+    """Chunks of whole rows, each one Blosc buffer: it is decoded without HDF5 (columns.py)."""
+    if compression == "none" or array.nbytes < COMPRESSED_BYTES:
+        return {}
+    import hdf5plugin
+
+    rows = min(len(array), chunk_rows(array.nbytes // len(array)))
+    blosc = hdf5plugin.Blosc(
+        cname="zstd" if compression == "zstd" else "lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE
+    )
+    return {"chunks": (rows, *array.shape[1:]), **blosc}
 
 
 @contextmanager
@@ -146,6 +175,11 @@ def _refuse_strange(dataset: h5py.Dataset, path: Path) -> None:
         )
 
 
+def parts(name: str, spec: Json) -> list[str]:
+    """The datasets of a field."""
+    return [f"{name}/values", f"{name}/offsets"] if spec.get("layout") == "ragged" else [name]
+
+
 def verify(file: h5py.File, path: Path, fields: Mapping[str, Any], rows: int) -> None:
     """Hold a shard against its description.
 
@@ -155,26 +189,49 @@ def verify(file: h5py.File, path: Path, fields: Mapping[str, Any], rows: int) ->
         Every wrong, missing or unknown dataset, one line each.
     """
     present = names(file, path)
-    problems = [
-        f"expected dataset {name!r}, got none ({path}); rerun preprocess" for name in fields if name not in present
-    ]
-    problems += [
-        f"expected no dataset {name!r}, got one ({path}); rerun preprocess" for name in present if name not in fields
-    ]
-    for name in set(fields) & set(present):
-        spec, dataset = fields[name], file[name]
-        want, have = (rows, *spec["shape"]), dataset.shape
-        if want != have or dataset.dtype != np.dtype(spec["dtype"]):
-            problems.append(
-                f"expected dataset {name!r} of shape {want}, {spec['dtype']}, got {have}, {dataset.dtype} "
-                f"({path}); rerun preprocess"
-            )
-    if problems:
-        raise DataError(*sorted(problems))
+    expected = [part for name, spec in fields.items() for part in parts(name, spec)]
+    found = [f"expected no dataset {name!r}, got one" for name in present if name not in expected]
+    found += problems(file, fields, rows)
+    if found:
+        raise DataError(*sorted(f"{problem} ({path}); rerun preprocess" for problem in found))
 
 
-def refuse_non_finite(name: str, array: np.ndarray, where: Path, start: int = 0) -> None:
+def problems(file: h5py.File, fields: Mapping[str, Any], rows: int) -> list[str]:
+    """What is missing or wrong among these fields; each a sentence that lacks only the file's name."""
+    found: list[str] = []
+    for name, spec in fields.items():
+        missing = [part for part in parts(name, spec) if not isinstance(file.get(part), h5py.Dataset)]
+        found += [f"expected dataset {part!r}, got none" for part in missing]
+        found += [] if missing else _wrong(file, name, spec, rows)
+    return found
+
+
+def _wrong(file: h5py.File, name: str, spec: Json, rows: int) -> list[str]:
+    """What is wrong with one field: its shape, type, offsets or chunks."""
+    layout, dtype = spec.get("layout", "dense"), np.dtype(spec["dtype"])
+    shapes = {"dense": [(rows, *spec["shape"])], "shared": [tuple(spec["shape"])]}
+    if layout == "ragged":
+        # The number of elements stands nowhere else: the offsets, checked below, must end there.
+        shapes["ragged"] = [(*file[f"{name}/values"].shape[:1], *spec["shape"]), (rows + 1,)]
+    found = []
+    for part, want, kind in zip(parts(name, spec), shapes[layout], (dtype, np.dtype(np.int64)), strict=False):
+        dataset = file[part]
+        if want != dataset.shape or dataset.dtype != kind:
+            found.append(f"expected dataset {part!r} of shape {want}, {kind}, got {dataset.shape}, {dataset.dtype}")
+        elif dataset.chunks is not None and dataset.chunks[1:] != dataset.shape[1:]:
+            found.append(f"expected chunks of whole rows in dataset {part!r}, got {dataset.chunks}")
+        elif dataset.chunks is not None and dataset.chunks[0] > max(1, dataset.shape[0]):
+            found.append(f"expected chunks within dataset {part!r}, got {dataset.chunks} of {dataset.shape}")
+    if layout == "ragged" and not found:
+        offsets, count = file[f"{name}/offsets"][()], file[f"{name}/values"].shape[0]
+        if offsets[0] != 0 or offsets[-1] != count or (np.diff(offsets) < 0).any():
+            found.append(f"expected offsets of {name!r} to rise from 0 to {count}, got others")
+    return found
+
+
+def refuse_non_finite(name: str, array: np.ndarray | Ragged, where: Path, start: int = 0) -> None:
     """``DataError`` naming the first value that is NaN or infinite; ``start`` is the sample of the array's first."""
+    array = array.values if isinstance(array, Ragged) else array
     if array.dtype.kind != "f":
         return
     bad = ~np.isfinite(array)

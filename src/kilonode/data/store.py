@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kilonode.cases.contract import Arrays
+from kilonode.cases.ragged import concatenate
 from kilonode.data import shard
+from kilonode.data.columns import Column, Fetch, Jagged, Plain, chunks, columns, take
 from kilonode.data.shard import TRUTH
 from kilonode.data.split import SPLITS
 from kilonode.errors import DataError, near
@@ -15,7 +19,7 @@ from kilonode.records import Json, file_digest, read_json
 
 
 class Store:
-    """One split of one table, memory-mapped.
+    """One split of one table, ready for random access.
 
     Training and tuning open train and validation without truth; only evaluation, explanation and figures ask
     for more, and must say so.
@@ -55,7 +59,8 @@ class Store:
         self.fields: Json = {
             name: spec for name, spec in self.index["fields"].items() if truth or not name.startswith(TRUTH)
         }
-        self._maps: dict[str, list[np.ndarray]] = {}
+        self._columns: dict[str, list[Column]] = {}
+        self._shared: Arrays = {}
         self._starts = np.concatenate([[0], np.cumsum([entry["rows"] for entry in self.entries])])
         self.rows = int(self._starts[-1])
         if self.rows != self.index["rows"][split]:
@@ -87,41 +92,68 @@ class Store:
             if file.attrs.get("identity") != self.index["identity"].encode():
                 raise DataError(f"expected a shard of this index, got one of another ({path}); rerun preprocess")
             shard.verify(file, path, fields, entry["rows"])
-            whole = np.memmap(path, np.uint8, "r")  # once a file: every map keeps a descriptor
-            for name in fields:
-                self._maps.setdefault(prefix + name, []).append(_mapped(file[name], whole))
+            for name, column in columns(file, path, fields).items():
+                self._columns.setdefault(prefix + name, []).append(column)
+            for name, spec in fields.items():
+                if spec.get("layout") == "shared" and prefix + name not in self._shared:
+                    self._shared[prefix + name] = file[name][()]
 
-    def _field(self, name: str) -> list[np.ndarray]:
+    def _field(self, name: str) -> list[Column]:
         if name.startswith(TRUTH) and not self.truth:
             raise DataError(
                 f"expected no truth in training, got {name!r} ({self.folder}); truth is for evaluation only"
             )
         if name not in self.fields:
             raise DataError(f"expected a field, got {name!r} ({self.folder}); {near(name, self.fields)}")
-        return self._maps[name]
+        return self._columns.get(name, [])
 
-    def read(self, name: str) -> np.ndarray:
-        """One field of the whole split, in store order."""
-        return np.concatenate(self._field(name))
+    @property
+    def extents(self) -> list[int]:
+        """Rows of each shard: no chunk of data goes beyond one."""
+        return [entry["rows"] for entry in self.entries]
 
-    def take(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Chosen rows of one field, in the given order; rows count through all shards of the split."""
-        maps, spec = self._field(name), self.fields[name]
-        taken = np.empty((len(rows), *spec["shape"]), spec["dtype"])
-        where = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(where):
-            here = where == number
-            taken[here] = maps[number][rows[here] - self._starts[number]]
-        return taken
+    def sample_bytes(self, names: list[str]) -> int:
+        """Of these fields of one sample; of ragged fields the mean."""
+        found = 0.0
+        for name in names:
+            plain = [column.values if isinstance(column, Jagged) else column for column in self._field(name)]
+            found += sum(float(np.prod(column.shape)) * column.dtype.itemsize for column in plain) / max(self.rows, 1)
+        return max(1, int(found))
 
+    def read(self, name: str) -> Any:
+        """One field of the whole split, in store order; a shared field as it is."""
+        parts = [column.array for column in self._field(name)]
+        return concatenate(parts) if parts else self._shared[name]
 
-def _mapped(dataset: Any, whole: np.ndarray) -> np.ndarray:
-    """The dataset's bytes as a read-only array. Contiguous data is mapped: shuffled rows at memory speed."""
-    offset = dataset.id.get_offset()
-    if offset is None:  # chunked, filtered or empty
-        array: np.ndarray = dataset[()]
-        return array
-    return whole[offset : offset + dataset.nbytes].view(dataset.dtype).reshape(dataset.shape)
+    def chunks(self, name: str, rows: np.ndarray) -> list[tuple[Plain, int]]:
+        """What must be fetched for chosen rows, int64 (B,) rising."""
+        return [chunk for column, own, _, _ in self._parts(name, rows) for chunk in chunks(column, own)]
+
+    def gather(self, name: str, rows: np.ndarray, out: np.ndarray | None = None, fetch: Fetch | None = None) -> Any:
+        """Chosen rows, int64 (B,) rising, of one field; rows count through all shards of the split.
+
+        ``out`` (B, ...) takes dense fields; chunks come from ``fetch``, by default each when it is needed.
+        """
+        if self.fields[name].get("layout") == "ragged":
+            return concatenate([take(column, own, fetch=fetch) for column, own, _, _ in self._parts(name, rows)])
+        if out is None:
+            out = np.empty((len(rows), *self.fields[name]["shape"]), self.fields[name]["dtype"])
+        for column, own, start, stop in self._parts(name, rows):
+            take(column, own, out[start:stop], fetch)
+        return out
+
+    def take(self, name: str, rows: np.ndarray) -> Any:
+        """Chosen rows of one field, in the given order."""
+        order = np.argsort(rows, kind="stable")
+        self._field(name)
+        return self.gather(name, rows[order])[np.argsort(order)]
+
+    def _parts(self, name: str, rows: np.ndarray) -> Iterator[tuple[Column, np.ndarray, int, int]]:
+        """For each shard that holds some of the rows: its column, the rows there, and which of the rows they are."""
+        columns, cuts = self._field(name), np.searchsorted(rows, self._starts)
+        for number in np.flatnonzero(np.diff(cuts)) if len(rows) else [0]:
+            start, stop = int(cuts[number]), int(cuts[number + 1])
+            yield columns[number], rows[start:stop] - self._starts[number], start, stop
 
 
 def inspect(path: Path) -> Json:

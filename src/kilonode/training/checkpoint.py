@@ -18,12 +18,13 @@ from kilonode.comm import Comm
 from kilonode.errors import UserError
 from kilonode.records import Json, complete, digest, finite, read_json, write_json
 
-KEEP = 2
 Tensors = dict[str, torch.Tensor]
 
 
-def save(folder: Path, step: int, tensors: Tensors, state: Json) -> None:
-    """Write a checkpoint and remove all but it and the ``KEEP`` - 1 before it. Called on rank 0.
+def save(folder: Path, step: int, tensors: Tensors, state: Json, keep: int = 2) -> None:
+    """Write a checkpoint and remove all but it and the ``keep`` - 1 before it. Called on rank 0.
+
+    The best weights so far are part of every checkpoint, so they are kept whichever remain.
 
     Parameters
     ----------
@@ -35,6 +36,8 @@ def save(folder: Path, step: int, tensors: Tensors, state: Json) -> None:
         Everything that is a tensor.
     state : dict
         Everything else, as JSON.
+    keep : int
+        How many to keep. With one, a broken newest checkpoint leaves none.
     """
     path = folder / f"checkpoint-{step:09d}.safetensors"
     content = pack(tensors)
@@ -44,7 +47,7 @@ def save(folder: Path, step: int, tensors: Tensors, state: Json) -> None:
     write_json(path.with_suffix(".json"), {**described, "digest": digest(described)})
     # Whatever is newer was passed over when this run continued: broken, or another run's. A killed run leaves
     # temporary files and tensors without a description.
-    kept = sorted(other.stem for other in folder.glob("checkpoint-*.json") if other.stem <= path.stem)[-KEEP:]
+    kept = sorted(other.stem for other in folder.glob("checkpoint-*.json") if other.stem <= path.stem)[-keep:]
     for other in folder.glob("*checkpoint-*"):
         if other.stem not in kept:
             other.unlink()
@@ -57,7 +60,7 @@ def pack(tensors: Tensors, metadata: dict[str, str] | None = None) -> bytes:
 
 def clear(folder: Path) -> None:
     """Remove every checkpoint and the records of the run: a new run starts."""
-    for pattern in ("*checkpoint-*", "metrics.jsonl", "status.json"):
+    for pattern in ("*checkpoint-*", "metrics.jsonl", "events.out.tfevents.*", "status.json"):
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -114,7 +117,7 @@ def flat(optimizer: torch.optim.Optimizer) -> Tensors:
     """An optimiser's state as named tensors, ``optimizer.<parameter>.<name>``."""
     state = optimizer.state_dict()["state"]
     return {
-        f"optimizer.{index}.{name}": value if torch.is_tensor(value) else torch.tensor(value)
+        f"optimizer.{index}.{name}": (value if torch.is_tensor(value) else torch.tensor(value)).cpu()
         for index, values in state.items()
         for name, value in values.items()
         if value is not None
@@ -130,6 +133,21 @@ def unflatten(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
             _, index, name = key.split(".", 2)
             content["state"].setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict(content)
+
+
+def random_state(device: torch.device) -> Tensors:
+    """States of torch's generators on this rank, for networks that draw from them (dropout)."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_state(states: Tensors, device: torch.device) -> None:
+    """Put back what ``random_state`` gave; a run that moves to another kind of device keeps that one's own state."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def with_prefix(prefix: str, tensors: Tensors) -> Tensors:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
+import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +16,25 @@ from kilonode.cases.contract import Batch
 from kilonode.comm import Comm
 from kilonode.data.loader import Loader, Share
 from kilonode.data.transform import Scaler
-from kilonode.progress import clock
-from kilonode.records import Json, finite
-from kilonode.training import checkpoint, optim
+from kilonode.errors import UserError
+from kilonode.progress import Meter
+from kilonode.records import Json
+from kilonode.training import batch_norm, checkpoint, diagnose, optim, rules
+from kilonode.training.gradients import Gradients
+from kilonode.training.gradients import keys as keys
+from kilonode.training.noise import NoiseSums, measured_every, too_large
+from kilonode.training.position import Progress
+from kilonode.training.records import Records, line
 from kilonode.training.stop import DIVERGED, GO, SAVE, STOP, Watch
+from kilonode.training.timing import Timing as Timing
+from kilonode.training.watchdog import SAVING, Watchdog
 
 WATCH_EVERY = 10
 """Steps between two questions to all ranks; one question takes 0.004-0.08 ms."""
-
-
-@dataclass
-class Progress:
-    """Where the loop is; with the tensors, all a checkpoint needs."""
-
-    epoch: int = 0
-    step_in_epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    best: float = math.inf
-    best_epoch: int = -1
-    records_bytes: int = 0
-    done: bool = False
-
-
-@dataclass
-class Timing:
-    """Seconds of the steps of one epoch on this rank."""
-
-    steps: list[float] = field(default_factory=list)
-    input: float = 0.0
-    communication: float = 0.0
-    samples: int = 0
+SLOW_STEP_S = 3.0
+"""Where an epoch's first step takes longer on any rank, they ask after every step: a signal leaves 60 s to stop."""
+PLAIN_EVERY_S = 30.0
+"""Seconds between two lines within an epoch where there is no terminal."""
 
 
 class Trainer:
@@ -73,6 +58,13 @@ class Trainer:
         Of the order and the noise.
     identity : str
         What must be equal for a checkpoint to be continued.
+    device : str
+        What torch computes on: cpu, cuda:0 ...
+
+    Raises
+    ------
+    UserError
+        Accumulation with a network that normalises over the batch.
     """
 
     def __init__(
@@ -85,58 +77,80 @@ class Trainer:
         state: Path,
         seed: int,
         identity: str,
+        device: str = "cpu",
     ) -> None:
         self.model, self.settings, self.scaler, self.comm = model, settings, scaler, comm
         self.training, self.validation = loaders
-        self.rules: Json = settings["training"]
-        self.state, self.seed, self.identity = state, seed, identity
-        self.progress, self.best_weights = Progress(), self._weights()
+        self.rules = rules.complete(settings["training"], "training")
+        self.state, self.seed, self.identity, self.device = state, seed, identity, torch.device(device)
+        layers = batch_norm.synchronise(model, comm)
+        accumulate = self.rules["accumulate"]
+        if layers and accumulate > 1:
+            raise UserError(
+                f"expected training.accumulate 1 for a network with batch normalisation, got {accumulate} (training); "
+                "its averages need the whole batch at once: use more ranks, or another normalisation"
+            )
+        model.to(self.device)
         comm.share(dict(model.state_dict()))
         plain = optim.optimizer(model.parameters(), self.rules)
-        self.optimizer = comm.distribute(plain, model.named_parameters())
+        self.optimizer = comm.distribute(plain, model.named_parameters(), accumulate)
+        self.gradients = Gradients(model, self.optimizer, comm, layers, accumulate)
+        self.progress, self.best_weights = Progress(), self._weights()
+        self.records, self.watchdog = Records(state), Watchdog(comm)
+        self.finding: diagnose.Finding | None = None
+        self.found_at = 0
+        self.warned = False
 
     # ---- one step
 
     def batch(self, share: Share, epoch: int) -> Batch:
         """The rank's samples as tensors, with the key all their randomness is drawn from."""
         target = self.settings.get("target")
-        return Batch(
-            x=torch.from_numpy(self.scaler(share.fields[self.scaler.field])),
-            y=torch.from_numpy(share.fields[target].astype(np.int64)) if target else None,
-            key=torch.from_numpy(keys(self.seed, epoch, share.rows)),
-        )
+        x = torch.from_numpy(self.scaler(share.fields[self.scaler.field]))
+        y = torch.from_numpy(share.fields[target].astype(np.int64)) if target else None
+        key = torch.from_numpy(keys(self.seed, epoch, share.rows))
+        return Batch(x.to(self.device), None if y is None else y.to(self.device), key.to(self.device))
 
-    def _loss(self, share: Share) -> Any:
-        """Sum of the losses of this rank's samples; without any (a short last batch) a zero with zero gradients."""
-        if len(share.rows) == 0:  # torch has layers that do not run on nothing
-            return torch.stack([parameter.sum() for parameter in self.model.parameters()]).sum() * 0.0
-        return self.model.losses(self.batch(share, self.progress.epoch)).sum()
-
-    def step(self, share: Share, timing: Timing) -> None:
+    def step(self, share: Share, timing: Timing) -> bool:
         """One optimiser step on one global batch.
 
-        The loss is divided by the samples of all ranks and gradients are added, so N ranks with b samples each
-        give the gradient of one rank with N*b, however unequal the shares.
+        Returns
+        -------
+        bool
+            False if the gradient is not finite, the same on every rank: the weights are left as they were.
         """
-        start = time.perf_counter()
-        now = self.progress
+        start, waited = time.perf_counter(), timing.communication
+        now, state = self.progress, torch.get_rng_state()
         for group in self.optimizer.param_groups:
             group["lr"] = optim.learning_rate(self.rules, now.step, self.training.steps)
-        self.optimizer.zero_grad()
-        losses = self._loss(share)
-        (losses / share.global_size).backward()
-        before = time.perf_counter()
-        self.comm.synchronise(self.optimizer)
-        timing.communication += time.perf_counter() - before
+        parts = self.comm.size * self.rules["accumulate"]
+        measured = self.rules["noise_scale"] and parts > 1 and now.step % measured_every(self.training.steps) == 0
+        loss, norm = self.gradients.compute(
+            share, lambda piece: self.batch(piece, now.epoch), timing, now.noise if measured else None
+        )
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            torch.set_rng_state(state)
+            self._look_into(share, now.epoch)
+        if not math.isfinite(norm):
+            return False
         if self.rules["clip"] is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.rules["clip"])
+            self.gradients.clip(norm, self.rules["clip"])
         self.comm.step(self.optimizer)
-        now.loss_sum += losses.item()
+        now.loss_sum += loss
         now.loss_count += len(share.rows)
         now.step += 1
         now.step_in_epoch += 1
         timing.samples += share.global_size
         timing.steps.append(time.perf_counter() - start)
+        now.spent.step(timing.steps[-1], timing.communication - waited)
+        self.watchdog.measured(timing.steps[-1])
+        return True
+
+    def _look_into(self, share: Share, epoch: int) -> None:
+        """Remember where this rank's first value that is not finite came from."""
+        if self.finding is None and len(share.rows):
+            self.finding = diagnose.find(self.model, self.batch(share, epoch), share.rows)
+            self.found_at = self.progress.step
 
     # ---- all epochs
 
@@ -148,37 +162,55 @@ class Trainer:
         str
             ``complete``, ``stopped`` or ``diverged``; the same on every rank.
         """
+        self.watchdog.beat("reading the checkpoint", SAVING)
         self._restore()
-        self.started = time.monotonic()
-        self.first_epoch = self.progress.epoch
-        while not self.progress.done:
-            verdict = self._epoch(watch)
-            if verdict in (STOP, DIVERGED):
-                return "stopped" if verdict == STOP else "diverged"
+        self.started, self.first_epoch = time.monotonic(), self.progress.epoch
+        total = self.rules["epochs"] * self.training.steps
+        steps = self.progress.step
+        meter = Meter(total, "train: step", "samples", self.comm.is_root, steps, PLAIN_EVERY_S, sys.stdout)
+        with meter:
+            while not self.progress.done:
+                verdict = self._epoch(watch, meter)
+                if verdict in (STOP, DIVERGED):
+                    return "stopped" if verdict == STOP else "diverged"
         return "complete"
 
-    def _epoch(self, watch: Watch) -> int:
-        now, timing = self.progress, Timing()
+    def _epoch(self, watch: Watch, meter: Meter) -> int:
+        now, timing, every = self.progress, Timing(), WATCH_EVERY
         self.model.train()
-        waiting = time.perf_counter()
         with closing(self.training.epoch(now.epoch, now.step_in_epoch)) as shares:
+            waiting = time.perf_counter()
+            self.watchdog.beat(f"step {now.step}")
             for share in shares:
-                timing.input += time.perf_counter() - waiting
-                self.step(share, timing)
-                if now.step_in_epoch % WATCH_EVERY == 0 and now.step_in_epoch < self.training.steps:
-                    verdict = watch.decide(diverged=not math.isfinite(now.loss_sum))
-                    if verdict in (SAVE, STOP):
-                        self._save(watch)
-                    if verdict in (STOP, DIVERGED):
-                        return verdict
+                waited = time.perf_counter() - waiting
+                timing.input += waited
+                now.spent.add("input", waited)
+                if not self.step(share, timing):
+                    return DIVERGED
+                meter.advance(share.global_size)
+                if len(timing.steps) == 1:
+                    slow = self.comm.highest(int(timing.steps[0] > SLOW_STEP_S))
+                    every = 1 if slow else WATCH_EVERY
+                verdict = self._ask(watch, every) if now.step_in_epoch < self.training.steps else GO
+                if verdict in (STOP, DIVERGED):
+                    return verdict
                 waiting = time.perf_counter()
-        train_loss = self._mean(now.loss_sum, now.loss_count)
-        validation_loss = self.evaluate() if math.isfinite(train_loss) else math.nan
-        if not math.isfinite(validation_loss):  # the last step may have broken the weights
+                self.watchdog.beat(f"step {now.step}")
+        if not self._end_epoch(timing):
             return DIVERGED
-        self._end_epoch(train_loss, validation_loss, timing)
         self._save(watch)
         return STOP if watch.decide(diverged=False) == STOP and not now.done else GO
+
+    def _ask(self, watch: Watch, every: int) -> int:
+        """Every so many steps, and before each checkpoint between epochs, ask all ranks; save if there is reason to."""
+        now, saving = self.progress, self.rules["checkpoint"]["steps"]
+        due = saving is not None and now.step % saving == 0
+        if not due and now.step_in_epoch % every:
+            return GO
+        verdict = watch.decide(diverged=not math.isfinite(now.loss_sum))
+        if verdict != DIVERGED and (due or verdict in (SAVE, STOP)):
+            self._save(watch)
+        return verdict
 
     def evaluate(self) -> float:
         """Mean loss over the whole validation split: every sample of every rank, training randomness off."""
@@ -186,72 +218,73 @@ class Trainer:
         total, count = 0.0, 0
         with torch.no_grad(), closing(self.validation.epoch(0)) as shares:
             for share in shares:
+                self.watchdog.beat(f"validation after step {self.progress.step}")
                 if len(share.rows) == 0:
                     continue
-                total += float(self.model.losses(self.batch(share, 0)).double().sum())
+                loss = float(self.model.losses(self.batch(share, 0)).double().sum())
+                if not math.isfinite(loss):
+                    with torch.enable_grad():
+                        self._look_into(share, 0)
+                total += loss
                 count += len(share.rows)
-        return self._mean(total, count)
-
-    def _mean(self, total: float, count: int) -> float:
         sums = self.comm.sum([total, count])
         return float(sums[0] / sums[1])
 
-    def _end_epoch(self, train_loss: float, validation_loss: float, timing: Timing) -> None:
-        now = self.progress
+    def _end_epoch(self, timing: Timing) -> bool:
+        """Evaluate, record, and decide whether it was the last; False if a loss is not finite."""
+        now, start = self.progress, time.perf_counter()
+        sums = self.comm.sum(now.sums())
+        train_loss = float(sums[0] / sums[1])
+        validation_loss = self.evaluate() if math.isfinite(train_loss) else math.nan
+        now.spent.add("validation", time.perf_counter() - start)
+        if not math.isfinite(validation_loss):  # the last step may have broken the weights
+            return False
         if validation_loss < now.best:
             now.best, now.best_epoch, self.best_weights = validation_loss, now.epoch, self._weights()
-        now.epoch, now.step_in_epoch, now.loss_sum, now.loss_count = now.epoch + 1, 0, 0.0, 0
+        now.epoch, now.step_in_epoch = now.epoch + 1, 0
+        now.forget()
         patience = now.epoch - 1 - now.best_epoch >= self.rules["patience"]
         now.done = now.epoch >= self.rules["epochs"] or patience
         if self.comm.is_root:
-            self._record(train_loss, validation_loss, timing)
+            noise = NoiseSums(*sums[2:]).scale() if self.rules["noise_scale"] else None
+            self._record(train_loss, validation_loss, noise, timing)
+        return True
 
     # ---- records and checkpoints
 
-    def _record(self, train_loss: float, validation_loss: float, timing: Timing) -> None:
-        now, steps = self.progress, np.asarray(timing.steps)
-        spent = float(steps.sum()) + timing.input
-        record = {
-            "epoch": now.epoch,
-            "step": now.step,
-            "train_loss": train_loss,
-            "validation_loss": validation_loss,
-            "lr": optim.learning_rate(self.rules, now.step - 1, self.training.steps),
-            "samples_per_s": timing.samples / spent,
-            "input_wait": timing.input / spent,
-            "communication_wait": timing.communication / spent,
-            "step_ms": {f"p{p}": float(np.percentile(steps, p)) * 1e3 for p in (50, 95, 99, 100)},
-        }
-        with (self.state / "metrics.jsonl").open("a") as stream:
-            stream.write(json.dumps(finite(record)) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())  # the next checkpoint counts on it
-            now.records_bytes = stream.tell()
+    def _record(self, train_loss: float, validation_loss: float, noise: float | None, timing: Timing) -> None:
+        now, epochs = self.progress, self.rules["epochs"]
+        losses = {"train_loss": train_loss, "validation_loss": validation_loss}
+        rate = optim.learning_rate(self.rules, now.step - 1, self.training.steps)
+        record = {"epoch": now.epoch, "step": now.step, **losses, "lr": rate, "noise_scale": noise, **timing.record()}
+        now.records_bytes = self.records.add(record)
         per_epoch = (time.monotonic() - self.started) / (now.epoch - self.first_epoch)
-        left = "" if now.done else f", at most {clock(per_epoch * (self.rules['epochs'] - now.epoch))} left"
-        mark = " (best)" if now.best_epoch == now.epoch - 1 else ""
-        print(
-            f"train: epoch {now.epoch} of {self.rules['epochs']}, loss {train_loss:.5g}, "
-            f"validation {validation_loss:.5g}{mark}, {timing.samples / spent:.0f} samples/s{left}",
-            flush=True,
-        )
+        left = None if now.done else per_epoch * (epochs - now.epoch)
+        print(line(record, epochs, now.best_epoch == now.epoch - 1, left), flush=True)
+        warm = now.epoch > self.rules["warmup_epochs"]  # the first steps have hardly any noise
+        if noise is not None and self.rules["batch"] > noise and warm and not self.warned:
+            print(f"train: warning: {too_large(self.rules['batch'], noise)} (said once)", flush=True)
+            self.warned = True
 
     def _weights(self) -> checkpoint.Tensors:
-        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
     def _save(self, watch: Watch) -> None:
-        start, states = time.monotonic(), self.comm.gather(torch.get_rng_state())
-        sums = self.comm.gather((self.progress.loss_sum, self.progress.loss_count))
+        start, now = time.monotonic(), self.progress
+        self.watchdog.beat(f"checkpoint {now.step}", SAVING)
+        states, sums = self.comm.gather(checkpoint.random_state(self.device)), self.comm.gather(now.sums())
         if states is not None and sums is not None:
             tensors = {
                 **checkpoint.with_prefix("model.", self._weights()),
                 **checkpoint.with_prefix("best.", self.best_weights),
                 **checkpoint.flat(self.optimizer),
-                **{f"random.{rank}": state for rank, state in enumerate(states)},
             }
-            state = {"identity": self.identity, "ranks": self.comm.size, "loss_sums": sums, **vars(self.progress)}
-            state["best"] = None if math.isinf(self.progress.best) else self.progress.best
-            checkpoint.save(self.state, self.progress.step, tensors, state)
+            for rank, state in enumerate(states):
+                tensors |= checkpoint.with_prefix(f"random.{rank}.", state)
+            described = {"identity": self.identity, "ranks": self.comm.size, "sums": sums, **now.to_json()}
+            checkpoint.save(self.state, now.step, tensors, described, self.rules["checkpoint"]["keep"])
+        self.comm.barrier()  # the others must not take rank 0's writing for a step that hangs
+        now.spent.add("checkpoint", time.monotonic() - start)
         watch.saved(time.monotonic() - start)
 
     def _restore(self) -> None:
@@ -261,36 +294,20 @@ class Trainer:
                 if any(self.state.glob("checkpoint-*.json")):
                     print(f"train: no checkpoint of this configuration ({self.state}); starting anew", flush=True)
                 checkpoint.clear(self.state)  # also records of a run that was killed before its first checkpoint
+                self.records.start(0)
             return
         tensors, state = found
         self.model.load_state_dict(checkpoint.under_prefix("model.", tensors))
         self.best_weights = checkpoint.under_prefix("best.", tensors)
         checkpoint.unflatten(self.optimizer, tensors)
-        self.progress = Progress(**{name: state[name] for name in vars(Progress())})
-        self.progress.best = math.inf if state["best"] is None else state["best"]
+        self.progress = now = Progress.from_json(state)
+        now.take(state["sums"], self.comm)
         same = state["ranks"] == self.comm.size
         if same:
-            torch.set_rng_state(tensors[f"random.{self.comm.rank}"])
-            self.progress.loss_sum, self.progress.loss_count = state["loss_sums"][self.comm.rank]
-        elif not self.comm.is_root:
-            self.progress.loss_sum, self.progress.loss_count = 0.0, 0
-        else:
-            self.progress.loss_sum = sum(part[0] for part in state["loss_sums"])
-            self.progress.loss_count = sum(part[1] for part in state["loss_sums"])
+            checkpoint.set_random_state(checkpoint.under_prefix(f"random.{self.comm.rank}.", tensors), self.device)
         if self.comm.is_root:
-            records = self.state / "metrics.jsonl"
-            if records.exists():
-                with records.open("r+") as stream:
-                    stream.truncate(self.progress.records_bytes)
+            self.records.start(now.records_bytes)
             note = (
                 "" if same else f"; it had {state['ranks']} ranks, now {self.comm.size}: same samples, other rounding"
             )
-            print(f"train: continuing from step {self.progress.step}{note}", flush=True)
-
-
-def keys(seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
-    """A 64-bit key of each sample in each epoch, int64 (B,): the same on whichever rank the sample falls."""
-    base = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
-    with np.errstate(over="ignore"):
-        mixed = base + rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # odd: a bijection of 64 bits
-    return mixed.view(np.int64)
+            print(f"train: continuing from step {now.step}{note}", flush=True)

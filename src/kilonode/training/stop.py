@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -13,7 +14,6 @@ GO, SAVE, STOP, DIVERGED = range(4)
 """What ranks agree on after a step; the largest wins."""
 RESERVE_S = 30.0
 """Kept for the last checkpoint, or three times the slowest one so far if that is more; and for one more question."""
-SAVE_EVERY_S = 600.0
 
 
 def seconds_left(text: str) -> float | None:
@@ -44,10 +44,13 @@ class Watch:
         What the scheduler grants.
     since : float
         When it did, on the clock of ``time.monotonic``: a thousand ranks take a while to start.
+    save_every_s : float, optional
+        Seconds between two checkpoints; None: only at the end of epochs and where ``checkpoint.steps`` says.
     """
 
-    def __init__(self, comm: Comm, time_left: str, since: float) -> None:
+    def __init__(self, comm: Comm, time_left: str, since: float, save_every_s: float | None = 600.0) -> None:
         self._comm = comm
+        self._save_every_s = math.inf if save_every_s is None else save_every_s
         left = seconds_left(time_left)
         self._deadline = None if left is None else since + left
         self._saved = time.monotonic()
@@ -71,7 +74,7 @@ class Watch:
         if self._asked is not None:  # steps or a validation: nobody asks in between
             self._longest_wait = max(self._longest_wait, now - self._asked)
         self._asked = now
-        wish = SAVE if now - self._saved > SAVE_EVERY_S else GO
+        wish = SAVE if now - self._saved > self._save_every_s else GO
         wish = STOP if self.reason else wish
         return self._comm.highest(DIVERGED if diverged else wish)
 

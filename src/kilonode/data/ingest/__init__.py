@@ -1,26 +1,31 @@
 """Stage ``ingest``: somebody's own files become raw shards. One adapter a format, found by its module name.
 
-An adapter is a module with ``rows(path, tables) -> dict[table, int]`` and
-``read(path, spec, start, stop) -> ndarray``: block reads, so that inputs larger than memory stream.
+``_column.py`` says what an adapter gives, ``_part.py`` how a column is read, ``_fields.py`` and ``_cut.py`` what a
+mapping makes of it. Blocks only: inputs larger than memory stream.
 """
 
 from __future__ import annotations
 
-import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
 from kilonode import comm, config
-from kilonode.cases.contract import Arrays, Tables
+from kilonode.cases.contract import Tables
+from kilonode.comm import Comm
 from kilonode.data import raw
-from kilonode.data.shard import refuse_non_finite
-from kilonode.records import Json, file_digest
+from kilonode.data.ingest._column import readable
+from kilonode.data.ingest._fields import Field, fields
+from kilonode.data.ingest._part import Source
+from kilonode.records import Json, digest, file_digest
 
 SHARD_BYTES = 64 << 20
 """About this much of a table goes into one raw file."""
+Remarks = dict[str, dict[str, float]]
 
 
 def run(case: str, data: str, input: Path, output: Path) -> None:
@@ -39,59 +44,87 @@ def run(case: str, data: str, input: Path, output: Path) -> None:
     """
     ranks = comm.start()
     mapping = config.resolve(case, data)["ingest"]
-    adapter = import_module(f"{__name__}.{mapping['format']}")
-    tables = mapping["tables"]
-    rows = adapter.rows(input, tables)
-    shards = max(_shards(adapter, input, tables[table], count) for table, count in rows.items())
-    groups = {table: _groups(adapter, input, columns["group"], rows[table]) for table, columns in tables.items()}
+    with opened(input, mapping["format"]) as source:
+        tables = fields(source, mapping["tables"])
+        attributes = {
+            "case": case,
+            "simulated": mapping["simulated"],
+            "source": mapping["source"],
+            "config": mapping["tables"],
+            "sha256_of_input": ranks.broadcast(_digest(input) if ranks.is_root else None),
+        }
+        _write(source, tables, output, attributes, ranks)
+    ranks.close()
+
+
+@contextmanager
+def opened(input: Path, format: str) -> Iterator[Source]:
+    """A source file, through the adapter of its format; it stays open over all blocks."""
+    adapter = import_module(f"{__name__}.{format}")
+    manager = adapter.opened(input)
+    with readable(input, format):
+        columns = manager.__enter__()
+    try:
+        yield Source(columns, input, format)
+    finally:
+        manager.__exit__(None, None, None)
+
+
+def _write(source: Source, tables: dict[str, dict[str, Field]], output: Path, attributes: Json, ranks: Comm) -> None:
+    rows = {table: max(field.rows or 0 for field in columns.values()) for table, columns in tables.items()}
+    size = {table: sum(field.bytes for field in columns.values()) for table, columns in tables.items()}
+    shards = max(1, *(int(-(-rows[table] * size[table] // SHARD_BYTES)) for table in tables))
+    shared = dict(source.remarks)
+    noticed: dict[int, Remarks] = {}
 
     def make(number: int, shards: int) -> Tables:
+        source.remarks.clear()
         content: Tables = {}
         for table, columns in tables.items():
             start, stop = (rows[table] * k // shards for k in (number, number + 1))
-            content[table] = _columns(adapter, input, columns, start, stop)
-            content[table]["group"] = groups[table][start:stop]
+            content[table] = {name: field.read(start, stop) for name, field in columns.items()}
             content[table]["sample_id"] = np.arange(start, stop, dtype=np.int64)
+        noticed[number] = dict(source.remarks)
         return content
 
-    described = {table: {**columns, "sample_id": _SAMPLE_ID} for table, columns in tables.items()}
-    attributes = {
-        "case": case,
-        "simulated": mapping["simulated"],
-        "source": mapping["source"],
-        "config": tables,
-        "sha256_of_input": ranks.broadcast(file_digest(input) if ranks.is_root else None),
-    }
+    def remarks() -> Json:
+        """What was noticed in all shards; those that an earlier run made are read again if they may hold any."""
+        mine = range(ranks.rank, shards, ranks.size)
+        words = [field.described for columns in tables.values() for field in columns.values()]
+        telling = any({"fill", "stamp"} & spec.keys() for spec in words)
+        raw.together(ranks, lambda: [make(k, shards) for k in mine if telling and k not in noticed])
+        parts = {number: part for share in ranks.allgather(noticed) for number, part in share.items()}
+        found = _added([shared, *(part for _, part in sorted(parts.items()))])
+        if ranks.is_root:
+            for field, numbers in sorted(found.items()):
+                said = ", ".join(f"{what.replace('_', ' ')} {number:.8g}" for what, number in numbers.items())
+                print(f"ingest {source.path.name}: {field}: {said}", file=sys.stderr)
+        return {"remarks": found} if found else {}
+
+    described = {table: {name: field.described for name, field in columns.items()} for table, columns in tables.items()}
+    for columns in described.values():
+        columns["sample_id"] = _SAMPLE_ID
     extents = [(number, shards) for number in range(shards)]
-    raw.write(output, f"ingest {input.name}", extents, make, described, attributes, ranks)
-    ranks.close()
+    raw.write(output, f"ingest {source.path.name}", extents, make, described, attributes, ranks, remarks)
 
 
 _SAMPLE_ID = {"unit": "1", "long_name": "row in the source file"}
 
 
-def _columns(adapter: ModuleType, path: Path, columns: Json, start: int, stop: int) -> Arrays:
-    arrays = {name: adapter.read(path, spec, start, stop) for name, spec in columns.items() if name != "group"}
-    for name, array in arrays.items():
-        refuse_non_finite(columns[name]["dataset"], array, path, start)
-    return arrays
+def _added(parts: list[Remarks]) -> Remarks:
+    """Numbers of all shards, added in their order so that the bits do not depend on the ranks."""
+    total: Remarks = {}
+    for part in parts:
+        for field, numbers in part.items():
+            known = total.setdefault(field, {})
+            for what, number in numbers.items():
+                known[what] = known.get(what, 0) + number
+    return total
 
 
-def _shards(adapter: ModuleType, path: Path, columns: Json, rows: int) -> int:
-    """Files so that each holds about ``SHARD_BYTES``."""
-    one = sum(array.nbytes for array in _columns(adapter, path, columns, 0, 1).values())
-    return max(1, -(-rows * one // SHARD_BYTES))
-
-
-def _groups(adapter: ModuleType, path: Path, spec: Json, rows: int) -> np.ndarray:
-    """A 63-bit group id of each sample, a pure function of the values of its key columns."""
-    parts = [spec["dataset"]] if "dataset" in spec else spec["datasets"]
-    keys = [adapter.read(path, {"dataset": part}, 0, rows) for part in parts]
-    if len(keys) == 1 and keys[0].dtype.kind in "iu":
-        return np.asarray(keys[0], dtype=np.int64)
-    return np.array([_group_id(row) for row in zip(*keys, strict=True)], dtype=np.int64)
-
-
-def _group_id(row: tuple[object, ...]) -> int:
-    text = "\x1f".join(str(value) for value in row)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and digests of all files in a folder (Zarr)."""
+    if not path.is_dir():
+        return file_digest(path)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return digest({str(file.relative_to(path)): file_digest(file) for file in files})

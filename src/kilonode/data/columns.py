@@ -1,0 +1,236 @@
+"""The fields of one file, ready for random access.
+
+Bare data are mapped where they lie: rows in any order at the speed of memory, and no lock of HDF5. Compressed data
+are decoded a chunk at a time, outside HDF5 as well, so that several threads may do it at once (hpc notes, 7.2).
+
+Shape legend: N rows of one file, M elements of a ragged field.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from kilonode.cases.ragged import Ragged, elements, ends
+from kilonode.errors import DataError
+
+CHUNK_BYTES = 1 << 20
+"""About this much is read, or decoded, at a time: long enough for a disk, short enough for many at hand."""
+BLOSC = 32001
+"""The HDF5 filter of compressed data; a chunk is one Blosc buffer, which numcodecs decodes."""
+
+Fetch = Callable[[Any, int], np.ndarray | None]
+"""Column, chunk number -> its rows; None where they lie in the map."""
+
+
+def chunk_rows(row_bytes: int) -> int:
+    """Whole rows of a chunk."""
+    return max(1, CHUNK_BYTES // max(row_bytes, 1))
+
+
+class Mapped:
+    """Rows that lie bare in a file.
+
+    Attributes
+    ----------
+    array : ndarray
+        (N, ...), read only.
+    chunk_rows : int
+        Rows that are fetched ahead together.
+    """
+
+    def __init__(self, array: np.ndarray, whole: mmap.mmap | None = None, offset: int = 0) -> None:
+        self.array, self._whole, self._offset = array, whole, offset
+        self.shape, self.dtype = array.shape, array.dtype
+        self._row_bytes = array.nbytes // max(len(array), 1)
+        self.chunk_rows = chunk_rows(self._row_bytes)
+        self.chunk_bytes = self.chunk_rows * self._row_bytes
+        # As opaque items: one copy a row, and no copy of the whole where HDF5 did not align it.
+        self._items = _opaque(array) if self._row_bytes else array
+
+    def fetch(self, number: int) -> None:
+        """Ask the system to read a chunk; it goes on while we do other things."""
+        start, stop = self._pages(number)
+        if self._whole is not None and stop > start:
+            self._whole.madvise(mmap.MADV_WILLNEED, start, stop - start)
+
+    def release(self, number: int) -> None:
+        """Let the pages of a chunk go; they stay in the system's cache as long as it has room."""
+        start, stop = self._pages(number)
+        if self._whole is not None and stop > start:
+            self._whole.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+    def _pages(self, number: int) -> tuple[int, int]:
+        start = self._offset + number * self.chunk_bytes
+        stop = min(start + self.chunk_bytes, self._offset + self.array.nbytes)
+        return start - start % mmap.PAGESIZE, stop
+
+    def gather(self, rows: np.ndarray, out: np.ndarray, fetch: Fetch) -> None:
+        """Copy chosen rows, int64 (B,) rising, to ``out`` (B, ...)."""
+        if len(rows) and self._row_bytes:
+            np.take(self._items, rows, out=_opaque(out), mode="clip")
+
+
+class Packed:
+    """Rows in compressed chunks."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, rows: int, buffers: list[memoryview], path: Path):
+        self.shape, self.dtype, self.chunk_rows, self._buffers, self._path = shape, dtype, rows, buffers, path
+        self.chunk_bytes = rows * dtype.itemsize * int(np.prod(shape[1:]))
+
+    @property
+    def array(self) -> np.ndarray:
+        """All rows (N, ...)."""
+        out = np.empty(self.shape, self.dtype)
+        self.gather(np.arange(len(out)), out, _now)
+        return out
+
+    def fetch(self, number: int) -> np.ndarray:
+        """The rows of a chunk; the last chunk is padded. May be called by several threads at once."""
+        from numcodecs.blosc import Blosc  # not for those who read bare data
+
+        chunk = np.empty((self.chunk_rows, *self.shape[1:]), self.dtype)
+        try:
+            Blosc().decode(self._buffers[number], chunk)
+        except (RuntimeError, ValueError) as error:
+            raise DataError(
+                f"expected chunk {number} as it was written, got {error} ({self._path}); rerun its stage"
+            ) from None
+        return chunk
+
+    def release(self, number: int) -> None:
+        """Nothing to do: the chunk belongs to who fetched it."""
+
+    def gather(self, rows: np.ndarray, out: np.ndarray, fetch: Fetch) -> None:
+        """Copy chosen rows, int64 (B,) rising, to ``out`` (B, ...)."""
+        numbers = rows // self.chunk_rows
+        edges = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1))
+        for start, stop in pairwise(edges):
+            chunk = fetch(self, int(numbers[start]))
+            assert chunk is not None
+            inside = rows[start:stop] - numbers[start] * self.chunk_rows
+            np.take(chunk, inside, axis=0, out=out[start:stop], mode="clip")
+
+
+Plain = Mapped | Packed
+
+
+@dataclass(frozen=True)
+class Jagged:
+    """Samples of unequal length: a column of elements, and where each sample begins, int64 (N + 1,)."""
+
+    values: Plain
+    offsets: np.ndarray
+
+    @property
+    def array(self) -> Ragged:
+        """All samples."""
+        return Ragged(self.values.array, self.offsets)
+
+
+Column = Plain | Jagged
+
+
+def chunks(column: Column, rows: np.ndarray) -> list[tuple[Plain, int]]:
+    """What must be fetched for chosen rows, int64 (B,) rising: columns and chunk numbers."""
+    if isinstance(column, Jagged):
+        return chunks(column.values, elements(column.offsets, rows))
+    numbers = rows // column.chunk_rows
+    return [(column, int(number)) for number in numbers[np.flatnonzero(np.diff(numbers, prepend=-1))]]
+
+
+def take(column: Column, rows: np.ndarray, out: np.ndarray | None = None, fetch: Fetch | None = None) -> Any:
+    """Chosen rows, int64 (B,) rising.
+
+    Parameters
+    ----------
+    out : ndarray, optional
+        (B, ...), where dense rows go.
+    fetch : callable, optional
+        Where chunks come from; by default each is read when it is needed.
+    """
+    if isinstance(column, Jagged):
+        positions = elements(column.offsets, rows)
+        counts = column.offsets[rows + 1] - column.offsets[rows]
+        return Ragged(take(column.values, positions, fetch=fetch), ends(counts))
+    if out is None:
+        out = np.empty((len(rows), *column.shape[1:]), column.dtype)
+    column.gather(rows, out, fetch or _now)
+    return out
+
+
+def _now(column: Plain, number: int) -> np.ndarray | None:
+    return column.fetch(number)
+
+
+def columns(file: h5py.File, path: Path, fields: dict[str, Any], prefix: str = "") -> dict[str, Column]:
+    """Every field of an open file that has a sample axis; the file may be closed afterwards.
+
+    Parameters
+    ----------
+    file : h5py.File
+        The file, verified.
+    path : Path
+        Where it is.
+    fields : dict
+        Field -> description.
+    prefix : str
+        Group of the fields, ending in a slash, or nothing.
+    """
+    with path.open("rb") as stream:
+        whole = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)  # one a file: each keeps a descriptor
+    found: dict[str, Column] = {}
+    for name, spec in fields.items():
+        layout = spec.get("layout", "dense")
+        if layout == "dense":
+            found[name] = _column(file[f"{prefix}{name}"], whole, path)
+        elif layout == "ragged":
+            offsets = _column(file[f"{prefix}{name}/offsets"], whole, path)
+            found[name] = Jagged(_column(file[f"{prefix}{name}/values"], whole, path), offsets.array)
+    return found
+
+
+def _column(dataset: Any, whole: mmap.mmap, path: Path) -> Mapped | Packed:
+    offset = dataset.id.get_offset() if dataset.chunks is None else None
+    if dataset.chunks is not None and dataset.id.get_num_chunks():
+        infos: list[Any] = []
+        dataset.id.chunk_iter(infos.append)
+        infos.sort(key=lambda info: info.chunk_offset)
+        if _filters(dataset) == [BLOSC]:
+            view = memoryview(whole)
+            buffers = [view[info.byte_offset : info.byte_offset + info.size] for info in infos]
+            return Packed(dataset.shape, dataset.dtype, dataset.chunks[0], buffers, path)
+        offset = _run(dataset, infos)
+    if offset is None:  # empty, or compressed by somebody else
+        return Mapped(dataset[()])
+    nbytes = int(dataset.nbytes)
+    bytes_ = np.frombuffer(whole, np.uint8, nbytes, offset)
+    return Mapped(bytes_.view(dataset.dtype).reshape(dataset.shape), whole, offset)
+
+
+def _filters(dataset: Any) -> list[int]:
+    plist = dataset.id.get_create_plist()
+    return [plist.get_filter(k)[0] for k in range(plist.get_nfilters())]
+
+
+def _run(dataset: Any, infos: list[Any]) -> int | None:
+    """Where the first of bare chunks of whole rows begins, if they follow one another; None otherwise."""
+    whole_rows = dataset.chunks[1:] == dataset.shape[1:]
+    size = dataset.dtype.itemsize * int(np.prod(dataset.chunks))
+    start = infos[0].byte_offset
+    follows = all(info.byte_offset == start + k * size for k, info in enumerate(infos))
+    complete = len(infos) == -(-dataset.shape[0] // dataset.chunks[0])
+    return start if whole_rows and follows and complete and not _filters(dataset) else None
+
+
+def _opaque(array: np.ndarray) -> np.ndarray:
+    """(N, ...) as (N,) items without a type."""
+    flat = array.reshape(len(array), -1)
+    return flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize)))[:, 0]

@@ -1,0 +1,68 @@
+"""The ``training`` section of a task: what is taken where it says nothing, and what of it changes the result."""
+
+from __future__ import annotations
+
+from kilonode.errors import UserError
+from kilonode.records import Json
+
+DEFAULTS: Json = {
+    "weight_decay": 0.0,
+    "momentum": 0.9,
+    "nesterov": False,
+    "trust": 0.001,
+    "scale": "none",
+    "reference_batch": None,
+    "milestones": [],
+    "factor": 0.1,
+    "power": 2.0,
+    "accumulate": 1,
+    "noise_scale": True,
+    "precision": "fp32",
+    "layout": "channels_last",
+    "compile": False,
+}
+CHECKPOINT: Json = {"steps": None, "minutes": 10.0, "keep": 2}
+WITHOUT_EFFECT = ("checkpoint", "noise_scale")
+"""How a run is watched and saved: another choice continues the same run."""
+
+
+def complete(section: Json, where: str) -> Json:
+    """A task's ``training`` section with every default filled in.
+
+    Parameters
+    ----------
+    section : dict
+        As in ``case.yaml``, checked against the schema.
+    where : str
+        The task, for messages.
+
+    Raises
+    ------
+    UserError
+        Choices that need another one beside them; all of them at once.
+    """
+    rules = {**DEFAULTS, **section, "checkpoint": {**CHECKPOINT, **section.get("checkpoint", {})}}
+    problems = []
+    if rules["scale"] != "none" and rules["reference_batch"] is None:
+        problems.append(
+            f"expected training.reference_batch beside scale: {rules['scale']}, got none ({where}); "
+            "give the batch that lr was chosen for"
+        )
+    if rules["schedule"] == "step" and not rules["milestones"]:
+        problems.append(
+            f"expected training.milestones beside schedule: step, got none ({where}); "
+            "list the epochs at which the rate falls"
+        )
+    if rules["nesterov"] and not (rules["optimizer"] == "sgd" and rules["momentum"] > 0):
+        problems.append(
+            f"expected optimizer: sgd with momentum beside nesterov: true, got {rules['optimizer']} with momentum "
+            f"{rules['momentum']} ({where}); leave nesterov out, or choose sgd"
+        )
+    if problems:
+        raise UserError(*problems)
+    return rules
+
+
+def identity(rules: Json) -> Json:
+    """The part of complete rules that the result depends on."""
+    return {key: value for key, value in rules.items() if key not in WITHOUT_EFFECT}
