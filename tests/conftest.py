@@ -74,7 +74,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = set()
     for outcome in counts:
         for report in terminalreporter.getreports(outcome):
-            if "slurm" in report.keywords and (report.when == "call" or outcome != "passed"):
+            if "slurm" in getattr(report, "keywords", ()) and (report.when == "call" or outcome != "passed"):
                 counts[outcome] += 1
                 if outcome == "skipped":
                     reasons.add(str(report.longrepr[-1]))

@@ -21,6 +21,7 @@ FROZEN = {
     "chaos": ["--kills", "--ranks", "--seed", "--backend", "--case", "--task", "--data", "--store"],
     "comm": ["--rounds", "--starts", "--steps", "--case", "--task", "--data", "--store"],
     "demo": ["--summary"],
+    "io": ["--samples", "--sample-kb", "--turns", "--compression", "--cold", "--folder"],
     "step": ["--case", "--data", "--rounds", "--seconds", "--epochs", "--precision", "--compile"],
 }
 

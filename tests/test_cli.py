@@ -37,6 +37,7 @@ FROZEN = {
     "simulate": [CASE, DATA, "--output PATH!"],
     "ingest": [CASE, DATA, "--input PATH!", "--output PATH!"],
     "preprocess": [CASE, DATA, "--table NAME!", "--raw PATH!", "--output PATH!"],
+    "stage": ["--store PATH!", "--to PATH!", "--truth"],
     "train": [
         CASE,
         TASK,

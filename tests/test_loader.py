@@ -5,14 +5,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kilonode.cases.ragged import ragged
+from kilonode.data import columns, shard
+from kilonode.data.columns import Mapped
 from kilonode.data.loader import AHEAD, Loader, Share
+from kilonode.data.order import order
+from kilonode.data.series import Field
+from kilonode.data.store import Store
+from kilonode.data.window import Window
+from kilonode.errors import DataError
+from kilonode.records import write_json
 
 pytestmark = pytest.mark.timeout(60)  # a reader that does not end
 sizes = st.integers(1, 700)
@@ -21,29 +34,33 @@ ranks = st.integers(1, 9)
 epochs = st.integers(0, 1000)
 
 
+class Counted(Field):
+    """A field that counts what was taken, and may break."""
+
+    def __init__(self, rows: int, broken: int | None) -> None:
+        super().__init__([Mapped(np.repeat(np.arange(rows)[:, None], 3, axis=1).astype(np.float32))])
+        self.taken, self.broken = 0, broken
+
+    def gather(self, rows: np.ndarray, out: np.ndarray | None, source: Any) -> Any:
+        if self.taken == self.broken:
+            raise OSError("the disk is gone")
+        self.taken += 1
+        return super().gather(rows, out, source)
+
+
 class Rows:
     """As much of a store as a loader asks for; the value of a row is its number."""
 
     def __init__(self, rows: int, broken: int | None = None) -> None:
-        self.rows, self.broken, self.taken = rows, broken, 0
-        self.fields: dict[str, dict[str, Any]] = {"x": {"shape": [3], "dtype": "float32"}}
+        self.rows, self.extents, self.x = rows, [rows], Counted(rows, broken)
 
-        self.extents = [rows]
-
-    def sample_bytes(self, names: list[str]) -> int:
-        assert names == ["x"]
-        return 12
-
-    def chunks(self, name: str, rows: np.ndarray) -> list[Any]:
-        return []
-
-    def gather(self, name: str, rows: np.ndarray, out: np.ndarray, fetch: Any) -> np.ndarray:
+    def field(self, name: str) -> Field:
         assert name == "x"
-        if self.taken == self.broken:
-            raise OSError("the disk is gone")
-        self.taken += 1
-        out[:] = rows[:, None]
-        return out
+        return self.x
+
+    @property
+    def taken(self) -> int:
+        return self.x.taken
 
 
 def load(rows: int, batch: int, rank: int = 0, size: int = 1, **more: Any) -> Loader:
@@ -149,3 +166,91 @@ def test_two_epochs_at_a_time_do_not_mix() -> None:
     for epoch in (0, 1):
         found = np.concatenate([pair[epoch].rows for pair in pairs])
         assert np.array_equal(np.sort(found), np.arange(60))
+
+
+FIELDS = {
+    "x": {"shape": [5, 3], "dtype": "float32", "unit": "1", "long_name": "images"},
+    "y": {"shape": [], "dtype": "int64", "unit": "1", "long_name": "row"},
+    "hits": {"shape": [2], "dtype": "float32", "unit": "1", "long_name": "hits", "layout": "ragged"},
+}
+
+
+def stored(home: Path, counts: list[int], compression: str) -> Path:
+    """The index of a store whose training split has files of these lengths; every value tells its row."""
+    entries, first = [], 0
+    for number, rows in enumerate([*counts, 3, 3]):
+        split = "train" if number < len(counts) else ("validation", "test")[number - len(counts)]
+        y = np.arange(first, first + rows)
+        hits = ragged([np.full((row % 4, 2), row, np.float32) for row in y])
+        path, arrays = (
+            home / f"{split}-{number:05d}.h5",
+            {"x": np.tile(y[:, None, None], (1, 5, 3)), "y": y, "hits": hits},
+        )
+        arrays["x"] = arrays["x"].astype(np.float32)
+        shard.write(path, arrays, FIELDS, {"identity": b"store"}, compression)
+        entries.append({"split": split, "file": path.name, "rows": rows, "data": {"bytes": path.stat().st_size}})
+        first += rows if split == "train" else 0
+    content = {"kilonode_schema": shard.SCHEMA, "identity": "store", "fields": FIELDS, "shards": entries}
+    write_json(home / "index.json", {**content, "rows": {"train": sum(counts), "validation": 3, "test": 3}})
+    return home / "index.json"
+
+
+@pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
+@given(
+    counts=st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    chunk=st.sampled_from([60, 200, 1000, 1 << 20]),
+    window=st.sampled_from([1, 2_000, 1 << 20]),
+    batch=st.integers(1, 40),
+    size=st.integers(1, 4),
+    data=st.data(),
+)
+@settings(max_examples=25)
+def test_files_chunks_and_ranks_of_any_number_give_every_sample_once(
+    compression: str, counts: list[int], chunk: int, window: int, batch: int, size: int, data: st.DataObject
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as home:
+        patch.setattr(columns, "CHUNK_BYTES", chunk)
+        patch.setattr(shard, "COMPRESSED_BYTES", 1)
+        store = Store(stored(Path(home), counts, compression), "train")
+        assert (compression == "none") != store.field("x").series.packed
+        start, seen = data.draw(st.integers(0, -(-sum(counts) // batch))), []
+        for rank in range(size):
+            part = Loader(store, list(FIELDS), batch, 5, rank, size, window_bytes=window)
+            whole = [rows for rows, _ in part.shares(1)]
+            for share, rows in zip(part.epoch(1, start), whole[start:], strict=True):  # resumed: the rest, no more
+                assert np.array_equal(share.rows, rows)
+                assert np.array_equal(share.fields["y"], rows)
+                assert np.array_equal(share.fields["x"][:, 4, 2], rows)
+                assert np.array_equal(share.fields["hits"].counts, rows % 4)
+                assert np.array_equal(share.fields["hits"].values[:, 1], np.repeat(rows, rows % 4))
+            seen += whole
+        assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(sum(counts)))  # disjoint and covering
+        taken = store.take("hits", np.arange(sum(counts))[::-1])
+        assert np.array_equal(taken.counts, np.arange(sum(counts))[::-1] % 4)
+
+
+def test_compressed_data_stay_within_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "CHUNK_BYTES", 600)  # ten rows
+    monkeypatch.setattr(shard, "COMPRESSED_BYTES", 1)
+    part = Store(stored(tmp_path, [2000], "lz4"), "train").field("x")
+    rows = order([2000], 60, 8, 24_000, 0, 0)
+    with ThreadPoolExecutor(1) as pool:
+        window = Window(part, rows, np.arange(2000) // 8, 24_000, pool)
+        assert window._arena.nbytes <= 24_000
+        for step in range(250):
+            window.advance(step)
+            own = np.sort(rows[step * 8 : step * 8 + 8])
+            assert np.array_equal(part.gather(own, None, window)[:, 0, 0], own)
+
+
+def test_a_broken_chunk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard, "COMPRESSED_BYTES", 1)
+    index = stored(tmp_path, [2000], "zstd")
+    path = tmp_path / "train-00000.h5"
+    with h5py.File(path) as file:
+        info = file["x"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[info.byte_offset + 4 : info.byte_offset + 40] = b"\xff" * 36
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"expected chunk 0 as it was written, got .*train-00000\.h5"):
+        list(Loader(Store(index, "train"), ["x"], 10, 0).epoch(0))

@@ -44,7 +44,7 @@ def test_a_small_set_is_shuffled_perfectly() -> None:
 def test_a_large_set_has_no_memory_of_its_file() -> None:
     # Rank correlation between place in the file and time of the visit: below three standard errors of a perfect
     # shuffle (1/sqrt(N)). Within a batch, rows of one block are as rare as there are streams.
-    visits = order([16_000] * 2, SAMPLE, 64, 128 * MB, 0, 0)
+    visits = order([16_000] * 2, SAMPLE, 64, 192 * MB, 0, 0)
     blocks = visits // BLOCK_ROWS
     # A block is one draw, not sixteen: the error is that of the number of blocks.
     assert abs(spearmanr(np.arange(len(visits)), visits).statistic) < 3 / np.sqrt(len(visits) / BLOCK_ROWS)

@@ -124,7 +124,7 @@ def test_an_open_store_keeps_one_file_descriptor_a_shard(many: Path) -> None:
 def test_what_was_read_cannot_be_written(toy: Path) -> None:
     store = Store(toy / "store/singles/index.json", "train")
     with pytest.raises(ValueError, match="read-only"):
-        store._columns["singles"][0].array[0] = 1  # type: ignore[union-attr]
+        store.field("singles").series.chunk(0)[0].array[0] = 1
 
 
 def test_unknown_names_show_the_near_ones(toy: Path) -> None:

@@ -55,6 +55,16 @@ def _preprocess(parser: Add) -> None:
     _paths(parser, raw="index of the raw folder", output="index to write: .../store/TABLE/index.json")
 
 
+def _stage(parser: Add) -> None:
+    _paths(parser, store="index of the store: .../index.json", to="folder of the copy, on each node")
+    parser.add_argument("--truth", action="store_true", help="also what only evaluation may open")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = """the last line of stdout is the index to use: the copy, or the original where room is short
+example:
+  store="$(mpiexec -n 2 kilonode stage --store results/CASE/demo/store/pairs/index.json --to "$TMPDIR/pairs")"
+"""
+
+
 def _train(parser: Add) -> None:
     _case(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order and noise (default 0)")
@@ -159,6 +169,7 @@ VERBS = {
     "simulate": ("kilonode.data.simulate", _simulate, "make a case's raw shards (MPI)"),
     "ingest": ("kilonode.data.ingest", _ingest, "turn your own file into raw shards (MPI)"),
     "preprocess": ("kilonode.data.preprocess", _preprocess, "split, shuffle and measure raw shards (MPI)"),
+    "stage": ("kilonode.data.stage", _stage, "copy a store to each node's own storage (MPI)"),
     "train": ("kilonode.training.train", _train, "train a network; a rerun continues (Horovod)"),
     "finish": ("kilonode.training.finish", _finish, "turn a training's state into outputs and an exit code"),
     "evaluate": ("kilonode.evaluation.evaluate", _evaluate, "metrics with intervals, beside the baselines"),

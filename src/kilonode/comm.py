@@ -1,4 +1,4 @@
-"""The one place that knows MPI and Horovod.
+"""The one place that knows MPI and Horovod (with launch.py, how ranks start and end).
 
 Rules it keeps (measured, docs/decisions.md): mpi4py is imported before torch and Horovod, so that mpi4py owns
 ``MPI_Init`` and ``MPI_Finalize``; small agreements go through mpi4py on a communicator of their own; ranks
@@ -7,11 +7,7 @@ leave together. Without a launcher there is one rank and neither library is impo
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kilonode.errors import UserError
+from kilonode.launch import LAUNCHED_BY as LAUNCHED_BY
+from kilonode.launch import SIZES as SIZES
+from kilonode.launch import abort, assert_all, launched, prepare
+from kilonode.launch import failed as failed
 
 if TYPE_CHECKING:
     import torch
 
-LAUNCHED_BY = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
-"""What mpiexec, srun and aprun set in a rank's environment (MPICH/Slurm PMI2, PMIx, Open MPI, PALS)."""
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-"""How many ranks were started, by the first that is set: for mpiexec inside a Slurm job the last counts helpers."""
 BACKENDS = ("horovod", "mpi4py")
 CYCLE_MS, IDLE_CYCLE_MS = "1", "20"
 """Milliseconds between two looks of Horovod's thread at what is to be sent: with several ranks, and with one."""
@@ -69,6 +65,13 @@ class Comm:
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value."""
         return value
+
+    def nodes(self) -> Comm | None:
+        """The first rank of each node, numbered anew; None on all other ranks. All ranks must ask."""
+        return self
+
+    def spread(self, array: np.ndarray, root: int) -> None:
+        """Overwrite a contiguous array with that of one rank, in place."""
 
     def barrier(self) -> None:
         """Wait for all."""
@@ -113,15 +116,15 @@ class MpiComm(Comm):
 
     backend = "mpi4py"
 
-    def __init__(self) -> None:
+    def __init__(self, world: Any = None) -> None:
         from mpi4py import MPI
 
         self._mpi = MPI
-        self._world = MPI.COMM_WORLD.Dup()
+        self._world = MPI.COMM_WORLD.Dup() if world is None else world
         self.rank = self._world.rank
         self.size = self._world.size
         self.library = MPI.Get_library_version().split("\n")[0].strip()
-        node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+        node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank = node.rank
         node.Free()
 
@@ -135,6 +138,13 @@ class MpiComm(Comm):
 
     def broadcast(self, value: Any) -> Any:  # noqa: D102
         return self._world.bcast(value)
+
+    def nodes(self) -> Comm | None:  # noqa: D102
+        firsts = self._world.Split(self._mpi.UNDEFINED if self.local_rank else 0)
+        return None if self.local_rank else MpiComm(firsts)
+
+    def spread(self, array: np.ndarray, root: int) -> None:  # noqa: D102
+        self._world.Bcast(array, root)
 
     def barrier(self) -> None:  # noqa: D102
         self._world.Barrier()
@@ -160,7 +170,7 @@ class MpiComm(Comm):
                 self._world.Bcast(array)
 
     def abort(self, code: int) -> None:  # noqa: D102
-        _abort(self._world, code)
+        abort(self._world, code)
 
     def close(self) -> None:  # noqa: D102
         self._world.Barrier()
@@ -251,76 +261,10 @@ def start(backend: str = "mpi4py") -> Comm:
     UserError
         The launcher started more tasks than MPI sees: each would believe it were alone.
     """
-    if not _launched():
-        _assert_all(1)
+    if not launched():
+        assert_all(1)
         return Comm()
-    _prepare()
+    prepare()
     comm = HorovodComm() if backend == "horovod" else MpiComm()
-    _assert_all(comm.size)
+    assert_all(comm.size)
     return comm
-
-
-def _launched() -> bool:
-    return any(name in os.environ for name in LAUNCHED_BY)
-
-
-def _prepare() -> None:
-    """What MPI must find in the environment when it starts."""
-    # MPICH otherwise adds inside a node first, so that the bits depend on which ranks share a node (seen at 3
-    # and 6 ranks on two nodes; docs/decisions.md has the cost). A site may set it to 1.
-    os.environ.setdefault("MPIR_CVAR_ALLREDUCE_DEVICE_COLLECTIVE", "0")
-    if "SLURM_STEP_ID" in os.environ:
-        # Slurm 22.05 garbles PMI messages of 1 KiB and more, and hangs. MPICH's UCX addresses are 4 KiB with
-        # whatever the memory held, so that it fails now and then; libfabric's are 16 bytes.
-        os.environ.setdefault("MPIR_CVAR_CH4_NETMOD", "ofi")
-
-
-def failed(lines: Sequence[str], code: int, patience_s: float = 5.0) -> Sequence[str]:
-    """What to print when this rank cannot go on; other ranks must neither wait for it for ever nor repeat it.
-
-    If all ranks fail within ``patience_s`` (bad input usually fails all), rank 0 gets everybody's lines, the
-    others none, and all may exit normally. Otherwise this rank prints its lines and ends all ranks.
-    """
-    if not _launched():
-        return lines
-    _prepare()
-    try:
-        from mpi4py import MPI  # joins the others, if this rank failed before it had
-    except (ImportError, RuntimeError):  # RuntimeError: no MPI library; every rank tells
-        return lines
-    if MPI.Is_finalized() or MPI.COMM_WORLD.size == 1:
-        return lines
-    request, deadline = MPI.COMM_WORLD.Ibarrier(), time.monotonic() + patience_s
-    while not request.Test():
-        if time.monotonic() > deadline:
-            for line in lines:
-                print(f"rank {MPI.COMM_WORLD.rank}: {line}", file=sys.stderr, flush=True)
-            time.sleep(0.5)  # mpiexec drops what it has not yet forwarded when a rank aborts (seen once in six)
-            _abort(MPI.COMM_WORLD, code)
-        time.sleep(0.01)
-    everybody = MPI.COMM_WORLD.gather(tuple(lines))
-    return list(dict.fromkeys(line for part in everybody for line in part)) if everybody is not None else ()
-
-
-def _abort(world: Any, code: int) -> None:
-    """MPI_Abort that cannot hang.
-
-    MPICH leaves through ``exit``, where Horovod waits for its thread, which waits in a message to a rank that may be
-    dead; the lock of Python is held all the while. So destructors are skipped, and the kernel has the last word.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "on_exit"):  # glibc
-        libc.on_exit(libc._exit, None)
-    signal.alarm(5)
-    world.Abort(code)
-
-
-def _assert_all(size: int) -> None:
-    """`srun --mpi=none` starts N jobs of one rank without a word; refuse that."""
-    name = next((name for name in SIZES if name in os.environ), None)
-    expected = int(os.environ[name]) if name else 1
-    if size < expected:
-        raise UserError(
-            f"expected {expected} MPI ranks as the launcher started, got {size} ({name}); "
-            "start them with srun --mpi=pmi2, or with the mpiexec of the MPI that mpi4py uses"
-        )

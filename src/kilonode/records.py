@@ -88,7 +88,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"expected a file, got nothing ({path}); run the stage that writes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, numbers of 5000 digits, lists in lists in lists
         raise UserError(f"expected JSON, got {error} ({path}); delete it and rerun its stage") from None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kilonode import comm
+from kilonode import comm, launch
 from kilonode.errors import UserError
 
 pytestmark = pytest.mark.mpi
@@ -170,7 +170,7 @@ def test_the_number_of_ranks_is_held_against_the_launchers(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     if error is None:
-        comm._assert_all(size)
+        launch.assert_all(size)
     else:
         with pytest.raises(UserError, match=error):
-            comm._assert_all(size)
+            launch.assert_all(size)

@@ -9,7 +9,6 @@ Shape legend: N rows of one file, M elements of a ragged field.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,9 +24,6 @@ CHUNK_BYTES = 1 << 20
 """About this much is read, or decoded, at a time: long enough for a disk, short enough for many at hand."""
 BLOSC = 32001
 """The HDF5 filter of compressed data; a chunk is one Blosc buffer, which numcodecs decodes."""
-
-Fetch = Callable[[Any, int], np.ndarray | None]
-"""Column, chunk number -> its rows; None where they lie in the map."""
 
 
 def chunk_rows(row_bytes: int) -> int:
@@ -53,7 +49,7 @@ class Mapped:
         self.chunk_rows = chunk_rows(self._row_bytes)
         self.chunk_bytes = self.chunk_rows * self._row_bytes
         # As opaque items: one copy a row, and no copy of the whole where HDF5 did not align it.
-        self._items = _opaque(array) if self._row_bytes else array
+        self._items = opaque(array) if self._row_bytes else array
 
     def fetch(self, number: int) -> None:
         """Ask the system to read a chunk; it goes on while we do other things."""
@@ -61,27 +57,28 @@ class Mapped:
         if self._whole is not None and stop > start:
             self._whole.madvise(mmap.MADV_WILLNEED, start, stop - start)
 
-    def release(self, number: int) -> None:
-        """Let the pages of a chunk go; they stay in the system's cache as long as it has room."""
-        start, stop = self._pages(number)
-        if self._whole is not None and stop > start:
-            self._whole.madvise(mmap.MADV_DONTNEED, start, stop - start)
-
     def _pages(self, number: int) -> tuple[int, int]:
         start = self._offset + number * self.chunk_bytes
         stop = min(start + self.chunk_bytes, self._offset + self.array.nbytes)
         return start - start % mmap.PAGESIZE, stop
 
-    def gather(self, rows: np.ndarray, out: np.ndarray, fetch: Fetch) -> None:
+    def decode(self, number: int, out: np.ndarray) -> None:
+        """Copy a chunk to ``out`` (chunk_rows, ...), of which the last chunk may fill a part."""
+        rows = self.array[number * self.chunk_rows : (number + 1) * self.chunk_rows]
+        out[: len(rows)] = rows
+
+    def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Copy chosen rows, int64 (B,) rising, to ``out`` (B, ...)."""
         if len(rows) and self._row_bytes:
-            np.take(self._items, rows, out=_opaque(out), mode="clip")
+            np.take(self._items, rows, out=opaque(out), mode="clip")
 
 
 class Packed:
-    """Rows in compressed chunks."""
+    """Rows in compressed chunks, each given as its bytes and whether they are bare: what does not shrink stays so."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, rows: int, buffers: list[memoryview], path: Path):
+    def __init__(
+        self, shape: tuple[int, ...], dtype: np.dtype, rows: int, buffers: list[tuple[memoryview, bool]], path: Path
+    ) -> None:
         self.shape, self.dtype, self.chunk_rows, self._buffers, self._path = shape, dtype, rows, buffers, path
         self.chunk_bytes = rows * dtype.itemsize * int(np.prod(shape[1:]))
 
@@ -89,34 +86,31 @@ class Packed:
     def array(self) -> np.ndarray:
         """All rows (N, ...)."""
         out = np.empty(self.shape, self.dtype)
-        self.gather(np.arange(len(out)), out, _now)
+        self.gather(np.arange(len(out)), out)
         return out
 
-    def fetch(self, number: int) -> np.ndarray:
-        """The rows of a chunk; the last chunk is padded. May be called by several threads at once."""
-        from numcodecs.blosc import Blosc  # not for those who read bare data
+    def decode(self, number: int, out: np.ndarray) -> None:
+        """Decode a chunk to ``out`` (chunk_rows, ...). Several threads may do so at once."""
+        from numcodecs import blosc  # not for those who read bare data
 
-        chunk = np.empty((self.chunk_rows, *self.shape[1:]), self.dtype)
+        content, bare = self._buffers[number]
         try:
-            Blosc().decode(self._buffers[number], chunk)
+            if bare:
+                out.reshape(-1).view(np.uint8)[:] = np.frombuffer(content, np.uint8)
+            else:
+                blosc.decompress(content, out)
         except (RuntimeError, ValueError) as error:
             raise DataError(
                 f"expected chunk {number} as it was written, got {error} ({self._path}); rerun its stage"
             ) from None
-        return chunk
 
-    def release(self, number: int) -> None:
-        """Nothing to do: the chunk belongs to who fetched it."""
-
-    def gather(self, rows: np.ndarray, out: np.ndarray, fetch: Fetch) -> None:
-        """Copy chosen rows, int64 (B,) rising, to ``out`` (B, ...)."""
+    def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy chosen rows, int64 (B,) rising, to ``out`` (B, ...); chunks are decoded and thrown away."""
         numbers = rows // self.chunk_rows
-        edges = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1))
-        for start, stop in pairwise(edges):
-            chunk = fetch(self, int(numbers[start]))
-            assert chunk is not None
-            inside = rows[start:stop] - numbers[start] * self.chunk_rows
-            np.take(chunk, inside, axis=0, out=out[start:stop], mode="clip")
+        chunk = np.empty((self.chunk_rows, *self.shape[1:]), self.dtype)
+        for start, stop in pairwise(np.flatnonzero(np.diff(numbers, prepend=-1, append=-1))):
+            self.decode(int(numbers[start]), chunk)
+            np.take(chunk, rows[start:stop] - numbers[start] * self.chunk_rows, axis=0, out=out[start:stop])
 
 
 Plain = Mapped | Packed
@@ -138,36 +132,14 @@ class Jagged:
 Column = Plain | Jagged
 
 
-def chunks(column: Column, rows: np.ndarray) -> list[tuple[Plain, int]]:
-    """What must be fetched for chosen rows, int64 (B,) rising: columns and chunk numbers."""
+def take(column: Column, rows: np.ndarray) -> Any:
+    """Chosen rows, int64 (B,) rising, of a field of one file."""
     if isinstance(column, Jagged):
-        return chunks(column.values, elements(column.offsets, rows))
-    numbers = rows // column.chunk_rows
-    return [(column, int(number)) for number in numbers[np.flatnonzero(np.diff(numbers, prepend=-1))]]
-
-
-def take(column: Column, rows: np.ndarray, out: np.ndarray | None = None, fetch: Fetch | None = None) -> Any:
-    """Chosen rows, int64 (B,) rising.
-
-    Parameters
-    ----------
-    out : ndarray, optional
-        (B, ...), where dense rows go.
-    fetch : callable, optional
-        Where chunks come from; by default each is read when it is needed.
-    """
-    if isinstance(column, Jagged):
-        positions = elements(column.offsets, rows)
         counts = column.offsets[rows + 1] - column.offsets[rows]
-        return Ragged(take(column.values, positions, fetch=fetch), ends(counts))
-    if out is None:
-        out = np.empty((len(rows), *column.shape[1:]), column.dtype)
-    column.gather(rows, out, fetch or _now)
+        return Ragged(take(column.values, elements(column.offsets, rows)), ends(counts))
+    out = np.empty((len(rows), *column.shape[1:]), column.dtype)
+    column.gather(rows, out)
     return out
-
-
-def _now(column: Plain, number: int) -> np.ndarray | None:
-    return column.fetch(number)
 
 
 def columns(file: h5py.File, path: Path, fields: dict[str, Any], prefix: str = "") -> dict[str, Column]:
@@ -205,7 +177,9 @@ def _column(dataset: Any, whole: mmap.mmap, path: Path) -> Mapped | Packed:
         infos.sort(key=lambda info: info.chunk_offset)
         if _filters(dataset) == [BLOSC]:
             view = memoryview(whole)
-            buffers = [view[info.byte_offset : info.byte_offset + info.size] for info in infos]
+            buffers = [
+                (view[info.byte_offset : info.byte_offset + info.size], bool(info.filter_mask)) for info in infos
+            ]
             return Packed(dataset.shape, dataset.dtype, dataset.chunks[0], buffers, path)
         offset = _run(dataset, infos)
     if offset is None:  # empty, or compressed by somebody else
@@ -230,7 +204,15 @@ def _run(dataset: Any, infos: list[Any]) -> int | None:
     return start if whole_rows and follows and complete and not _filters(dataset) else None
 
 
-def _opaque(array: np.ndarray) -> np.ndarray:
-    """(N, ...) as (N,) items without a type."""
-    flat = array.reshape(len(array), -1)
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Room for an array that begins on a page of memory."""
+    nbytes = dtype.itemsize * int(np.prod(shape))
+    room = np.empty(nbytes + mmap.PAGESIZE, np.uint8)
+    start = -room.ctypes.data % mmap.PAGESIZE
+    return room[start : start + nbytes].view(dtype).reshape(shape)
+
+
+def opaque(array: np.ndarray) -> np.ndarray:
+    """(N, ...) as (N,) items without a type: copied as they are, aligned or not."""
+    flat = array.reshape(len(array), int(np.prod(array.shape[1:])))
     return flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize)))[:, 0]

@@ -6,23 +6,28 @@ thousand see the same batches, and a position is two numbers: epoch and step.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from kilonode.data.columns import aligned
 from kilonode.data.order import order
 from kilonode.data.store import Store
-from kilonode.data.window import Chunk, Window
+from kilonode.data.window import Window
 
 WINDOW_BYTES = 256 << 20
-"""Held at hand by all ranks together, unless ``training.window_mb`` says otherwise."""
+"""Held at hand by all ranks together; ``training.window_mb`` says otherwise."""
 AHEAD = 2
 """Batches prepared in advance."""
+DECODERS = min(4, len(os.sched_getaffinity(0)))
+"""Threads that decompress."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,8 @@ class Loader:
     ) -> None:
         self._store, self._fields, self._batch, self._seed = store, fields, batch, seed
         self._rank, self._size, self._shuffle, self._window_bytes = rank, size, shuffle, window_bytes
-        self._sample_bytes = store.sample_bytes(fields)
-        self._dense = {name: store.fields[name] for name in fields if store.fields[name].get("layout") != "ragged"}
+        self._parts = {name: store.field(name) for name in fields}
+        self._sample_bytes = max(1, int(sum(part.sample_bytes for part in self._parts.values())))
 
     @property
     def steps(self) -> int:
@@ -128,17 +133,30 @@ class Loader:
 
     def _read(self, epoch: int, start: int) -> Generator[Share, None, None]:
         """The shares with their fields. Buffers are used in turn: given out, waiting in the queue, being filled."""
-        largest = -(-self._batch // self._size)
-        turns = [
-            {name: np.empty((largest, *spec["shape"]), spec["dtype"]) for name, spec in self._dense.items()}
-            for _ in range(AHEAD + 2)
-        ]
-        with Window(self._window_bytes // self._size) as window:
-            for number, (rows, whole) in enumerate(window.ahead(self._chunks(epoch, start))):
-                turn = {name: buffer[: len(rows)] for name, buffer in turns[number % len(turns)].items()}
-                fields = {name: self._store.gather(name, rows, turn.get(name), window.fetch) for name in self._fields}
-                yield Share(rows, fields, whole)
+        shares = list(self.shares(epoch, start))
+        if not shares:
+            return
+        rows = np.concatenate([share for share, _ in shares])
+        steps = np.repeat(np.arange(len(shares)), [len(share) for share, _ in shares])
+        most = max(len(share) for share, _ in shares)
+        turns = [self._buffers(most) for _ in range(AHEAD + 2)]
+        with ThreadPoolExecutor(DECODERS, "decoder") as pool:
+            windows = {}
+            for name, part in self._parts.items():
+                budget = int(self._window_bytes / self._size * part.sample_bytes / self._sample_bytes)
+                windows[name] = Window(part, rows, steps, budget, pool)
+            for step, (own, whole) in enumerate(shares):
+                fields = {}
+                for name, part in self._parts.items():
+                    windows[name].advance(step)
+                    out = turns[step % len(turns)].get(name)
+                    fields[name] = part.gather(own, None if out is None else out[: len(own)], windows[name])
+                yield Share(own, fields, whole)
 
-    def _chunks(self, epoch: int, start: int) -> Iterator[tuple[list[Chunk], tuple[np.ndarray, int]]]:
-        for rows, whole in self.shares(epoch, start):
-            yield [chunk for name in self._fields for chunk in self._store.chunks(name, rows)], (rows, whole)
+    def _buffers(self, most: int) -> dict[str, np.ndarray]:
+        """Room for the dense fields of one share."""
+        return {
+            name: aligned((most, *part.series.shape), part.series.dtype)
+            for name, part in self._parts.items()
+            if part.offsets is None
+        }

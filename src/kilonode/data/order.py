@@ -44,8 +44,8 @@ def order(
     if rows * sample_bytes <= window_bytes:
         return rng.permutation(rows)
     block = chunk_rows(sample_bytes)
-    # Half of the window is being visited while the other half is read.
-    blocks = max(1, window_bytes // (2 * block * sample_bytes))
+    # A third of the room, because a stream's window may begin and end inside a block, and what comes is read ahead.
+    blocks = max(1, window_bytes // (3 * block * sample_bytes))
     streams = min(blocks, batch)
     dealt, widths = _dealt(rows, batch, streams)
     listed = _listed(extents, block, rng)
@@ -79,9 +79,12 @@ def _dealt(rows: int, batch: int, streams: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def _mixed(rng: np.random.Generator, widths: np.ndarray, window: int) -> np.ndarray:
-    """A permutation (N,) that mixes every stream's rows inside windows of so many rows."""
-    begins = ends(widths)
-    inside = np.arange(begins[-1]) - np.repeat(begins[:-1], widths)
-    windows = ends(-(-widths // window))[:-1]
+    """A permutation (N,) that mixes every stream's rows inside windows of so many rows.
+
+    Streams come to the ends of their windows one after another, so that reading never has to be done in bursts.
+    """
+    begins, phases = ends(widths), np.arange(len(widths)) * window // len(widths)
+    inside = np.arange(begins[-1]) - np.repeat(begins[:-1] - phases, widths)
+    windows = ends(-(-(widths + phases) // window))[:-1]
     place = np.repeat(windows, widths) + inside // window
     return np.argsort(place + rng.random(len(place)), kind="stable")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kilonode.cases.contract import Arrays
-from kilonode.cases.ragged import concatenate
 from kilonode.data import shard
-from kilonode.data.columns import Column, Fetch, Jagged, Plain, chunks, columns, take
+from kilonode.data.columns import Column, columns
+from kilonode.data.series import Field
 from kilonode.data.shard import TRUTH
 from kilonode.data.split import SPLITS
 from kilonode.errors import DataError, near
@@ -59,7 +58,7 @@ class Store:
         self.fields: Json = {
             name: spec for name, spec in self.index["fields"].items() if truth or not name.startswith(TRUTH)
         }
-        self._columns: dict[str, list[Column]] = {}
+        found: dict[str, list[Column]] = {}
         self._shared: Arrays = {}
         self._starts = np.concatenate([[0], np.cumsum([entry["rows"] for entry in self.entries])])
         self.rows = int(self._starts[-1])
@@ -67,9 +66,10 @@ class Store:
             want = self.index["rows"][split]
             raise DataError(f"expected {want} rows of {split}, got {self.rows} ({index}); rerun preprocess")
         for entry in self.entries:
-            self._check(entry, "data")
-            if truth and "truth" in entry:
-                self._check(entry, "truth")
+            for kind in ("data", "truth") if truth and "truth" in entry else ("data",):
+                for name, column in self._check(entry, kind).items():
+                    found.setdefault(name, []).append(column)
+        self._fields = {name: Field(parts) for name, parts in found.items()}
 
     @property
     def stats(self) -> Json:
@@ -77,7 +77,8 @@ class Store:
         content: Json = read_json(self.folder / "stats.json")
         return content
 
-    def _check(self, entry: Json, kind: str) -> None:
+    def _check(self, entry: Json, kind: str) -> dict[str, Column]:
+        """Hold one file against the index; its fields."""
         prefix = TRUTH if kind == "truth" else ""
         path = self.folder / f"{prefix}{entry['file']}"
         size = path.stat().st_size if path.is_file() else 0
@@ -92,68 +93,40 @@ class Store:
             if file.attrs.get("identity") != self.index["identity"].encode():
                 raise DataError(f"expected a shard of this index, got one of another ({path}); rerun preprocess")
             shard.verify(file, path, fields, entry["rows"])
-            for name, column in columns(file, path, fields).items():
-                self._columns.setdefault(prefix + name, []).append(column)
             for name, spec in fields.items():
                 if spec.get("layout") == "shared" and prefix + name not in self._shared:
                     self._shared[prefix + name] = file[name][()]
+            return {prefix + name: column for name, column in columns(file, path, fields).items()}
 
-    def _field(self, name: str) -> list[Column]:
+    def field(self, name: str) -> Field:
+        """A field that has a sample axis.
+
+        Raises
+        ------
+        DataError
+            There is no such field here, or it is truth and truth was not asked for.
+        """
         if name.startswith(TRUTH) and not self.truth:
             raise DataError(
                 f"expected no truth in training, got {name!r} ({self.folder}); truth is for evaluation only"
             )
-        if name not in self.fields:
+        if name not in self._fields:
             raise DataError(f"expected a field, got {name!r} ({self.folder}); {near(name, self.fields)}")
-        return self._columns.get(name, [])
+        return self._fields[name]
 
     @property
     def extents(self) -> list[int]:
         """Rows of each shard: no chunk of data goes beyond one."""
         return [entry["rows"] for entry in self.entries]
 
-    def sample_bytes(self, names: list[str]) -> int:
-        """Of these fields of one sample; of ragged fields the mean."""
-        found = 0.0
-        for name in names:
-            plain = [column.values if isinstance(column, Jagged) else column for column in self._field(name)]
-            found += sum(float(np.prod(column.shape)) * column.dtype.itemsize for column in plain) / max(self.rows, 1)
-        return max(1, int(found))
-
     def read(self, name: str) -> Any:
         """One field of the whole split, in store order; a shared field as it is."""
-        parts = [column.array for column in self._field(name)]
-        return concatenate(parts) if parts else self._shared[name]
-
-    def chunks(self, name: str, rows: np.ndarray) -> list[tuple[Plain, int]]:
-        """What must be fetched for chosen rows, int64 (B,) rising."""
-        return [chunk for column, own, _, _ in self._parts(name, rows) for chunk in chunks(column, own)]
-
-    def gather(self, name: str, rows: np.ndarray, out: np.ndarray | None = None, fetch: Fetch | None = None) -> Any:
-        """Chosen rows, int64 (B,) rising, of one field; rows count through all shards of the split.
-
-        ``out`` (B, ...) takes dense fields; chunks come from ``fetch``, by default each when it is needed.
-        """
-        if self.fields[name].get("layout") == "ragged":
-            return concatenate([take(column, own, fetch=fetch) for column, own, _, _ in self._parts(name, rows)])
-        if out is None:
-            out = np.empty((len(rows), *self.fields[name]["shape"]), self.fields[name]["dtype"])
-        for column, own, start, stop in self._parts(name, rows):
-            take(column, own, out[start:stop], fetch)
-        return out
+        return self._shared[name] if name in self._shared else self.field(name).array
 
     def take(self, name: str, rows: np.ndarray) -> Any:
-        """Chosen rows of one field, in the given order."""
+        """Chosen rows of one field, in the given order; rows count through all shards of the split."""
         order = np.argsort(rows, kind="stable")
-        self._field(name)
-        return self.gather(name, rows[order])[np.argsort(order)]
-
-    def _parts(self, name: str, rows: np.ndarray) -> Iterator[tuple[Column, np.ndarray, int, int]]:
-        """For each shard that holds some of the rows: its column, the rows there, and which of the rows they are."""
-        columns, cuts = self._field(name), np.searchsorted(rows, self._starts)
-        for number in np.flatnonzero(np.diff(cuts)) if len(rows) else [0]:
-            start, stop = int(cuts[number]), int(cuts[number + 1])
-            yield columns[number], rows[start:stop] - self._starts[number], start, stop
+        return self.field(name).take(rows[order])[np.argsort(order)]
 
 
 def inspect(path: Path) -> Json:
@@ -165,41 +138,40 @@ def inspect(path: Path) -> Json:
         The file or any value in it is not what it should be.
     """
     found: Json = {"file": str(path), "sha256": file_digest(path) if path.is_file() else "", "fields": {}}
-    found["index"] = _agrees(path, found["sha256"])  # before HDF5 sees it: damaged files have crashed it
+    promised = index.promise(path) if found["sha256"] else None
+    found["index"] = _agrees(path, found["sha256"], promised)  # before HDF5 sees it: damaged files have crashed it
     with shard.opened(path) as file, shard.readable(path):
+        if promised is not None:
+            index.hold(file, path, promised)
         found["attributes"] = {key: _plain(value) for key, value in file.attrs.items()}
         for name in shard.names(file, path):
             dataset = file[name]
             if dataset.dtype.kind not in "fiub":
                 raise DataError(f"expected numbers in {name!r}, got {dataset.dtype} ({path}); make the file again")
-            values = np.asarray(dataset[()])
-            shard.refuse_non_finite(name, values, path)
+            if problem := shard.unsound(dataset):
+                raise DataError(f"{problem} ({path}); make the file again")
+            minimum, maximum = shard.extremes(dataset, path)
             found["fields"][name] = {
                 "shape": list(dataset.shape),
                 "dtype": str(dataset.dtype),
                 "unit": str(_plain(dataset.attrs.get("unit", ""))),
                 "long_name": str(_plain(dataset.attrs.get("long_name", ""))),
-                "minimum": values.min() if values.size else None,
-                "maximum": values.max() if values.size else None,
+                "minimum": minimum,
+                "maximum": maximum,
             }
     return found
 
 
-def _agrees(path: Path, sha256: str) -> str:
+def _agrees(path: Path, sha256: str, promised: index.Promise | None) -> str:
     """What the index says of this file; ``DataError`` if it says otherwise."""
-    folder = path.absolute().parent
-    kind = "truth" if folder.name == TRUTH.rstrip("/") else "data"
-    index = (folder.parent if kind == "truth" else folder) / "index.json"
-    if not index.is_file() or not sha256:
-        return "no index beside the file"
-    content = read_json(index)
-    for entry in content.get("shards", []) if isinstance(content, dict) else []:
-        promised = entry.get(kind, entry).get("sha256")  # raw shards have no truth of their own
-        if entry["file"] == path.name and promised:
-            if promised != sha256:
-                raise DataError(f"expected SHA-256 {promised} as in {index}, got {sha256} ({path}); rerun its stage")
-            return "as in the index"
-    return "not in the index beside the file"
+    if promised is None:
+        beside = (path.absolute().parent / index.NAME).exists()
+        return "not in the index beside the file" if beside else "no index beside the file"
+    if promised.sha256 != sha256:
+        raise DataError(
+            f"expected SHA-256 {promised.sha256} as in {promised.index}, got {sha256} ({path}); rerun its stage"
+        )
+    return "as in the index"
 
 
 def _plain(value: Any) -> Any:

@@ -1,92 +1,94 @@
-"""Chunks at hand: read and decoded by a few threads ahead of their use, within a number of bytes."""
+"""The part of a field that is at hand: what the next steps need is read, or decoded, before they ask.
+
+The steps of an epoch are known in advance, so for every chunk its first and its last use are too. Bare data stay in
+the map: the system is asked to read ahead. Compressed chunks are decoded by a few threads into one array whose places
+are used again.
+
+Shape legend: K chunks, S places.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 
-from kilonode.data.columns import Mapped, Packed
-
-T = TypeVar("T")
-Chunk = tuple[Mapped | Packed, int]
-"""A chunk: its column and its number there."""
-FARTHEST = 1024
-"""Steps that are looked ahead at most."""
+from kilonode.data.columns import Mapped, aligned, opaque
+from kilonode.data.series import Field
 
 
 class Window:
-    """Holds chunks from before their first use until the room is needed.
+    """A field, seen step by step.
 
     Parameters
     ----------
+    field : Field
+        The field.
+    rows, steps : ndarray
+        int64 (V,): every sample that will be asked for, and in which step, by rising step.
     budget : int
-        Bytes to hold. What the present step needs is held in any case.
-    threads : int
-        Chunks decoded at once.
+        Bytes to have at hand; what the present step needs is at hand in any case.
+    pool : ThreadPoolExecutor
+        Who decodes.
     """
 
-    def __init__(self, budget: int, threads: int = 2) -> None:
-        self._budget = budget
-        self._held: OrderedDict[Chunk, Future[np.ndarray] | None] = OrderedDict()
-        self._last: dict[Chunk, int] = {}  # the last step that is known to need a chunk
-        self._bytes = self._needed = 0
-        self._admitted = self._used = 0  # steps; those in between are pending
-        self._pool = ThreadPoolExecutor(threads, "decoder")
+    def __init__(
+        self, field: Field, rows: np.ndarray, steps: np.ndarray, budget: int, pool: ThreadPoolExecutor
+    ) -> None:
+        self._series, self._pool = field.series, pool
+        chunks, when = field.visits(rows, steps)
+        self._chunks, first = np.unique(chunks, return_index=True)
+        _, last = np.unique(chunks[::-1], return_index=True)
+        self._first, self._last = when[first], when[::-1][last]
+        self._coming, self._going = np.argsort(self._first, kind="stable"), np.argsort(self._last, kind="stable")
+        self._come = self._gone = 0
+        chunk_bytes = max(1, self._series.chunk_rows * self._series.row_bytes)
+        self._places = min(len(self._chunks), max(self._most(), budget // chunk_bytes))
+        if self._series.packed:
+            self._make_arena()
 
-    def __enter__(self) -> Window:
-        return self
+    def _most(self) -> int:
+        """Chunks that are needed at a time."""
+        come = np.searchsorted(np.sort(self._first), self._first, side="right")
+        gone = np.searchsorted(np.sort(self._last), self._first)
+        return int((come - gone).max(initial=1))
 
-    def __exit__(self, *error: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    def _make_arena(self) -> None:
+        series = self._series
+        self._arena = aligned((self._places, series.chunk_rows, *series.shape), series.dtype)
+        self._items = opaque(self._arena.reshape(-1, *series.shape))
+        self._free = list(range(self._places))
+        self._place = np.full(len(series.begins), -1)
+        self._waiting: dict[int, Future[None]] = {}
 
-    def fetch(self, column: Mapped | Packed, number: int) -> np.ndarray | None:
-        """A chunk of the present step."""
-        waiting = self._held[column, number]
-        return waiting.result() if waiting is not None else None
+    def advance(self, step: int) -> None:
+        """Let go of what no step from this one on needs, and ask for what comes, as far as there is room."""
+        while self._gone < self._come and self._last[self._going[self._gone]] < step:
+            if self._series.packed:
+                self._free.append(int(self._place[self._chunks[self._going[self._gone]]]))
+            self._gone += 1
+        while self._come < len(self._chunks) and self._come - self._gone < self._places:
+            self._fetch(int(self._chunks[self._coming[self._come]]))
+            self._come += 1
 
-    def ahead(self, steps: Iterable[tuple[list[Chunk], T]]) -> Iterator[T]:
-        """Every step in its order; by then its chunks are asked for, and those of later steps as there is room."""
-        source, pending = iter(steps), deque[tuple[list[Chunk], T]]()
-        while True:
-            while len(pending) < FARTHEST and (not pending or self._needed < self._budget):
-                if (found := next(source, None)) is None:
-                    break
-                self._admit(found[0])
-                pending.append(found)
-            if not pending:
-                return
-            chunks, step = pending.popleft()
-            yield step
-            self._needed -= sum(chunk[0].chunk_bytes for chunk in chunks if self._last[chunk] == self._used)
-            self._used += 1
+    def _fetch(self, chunk: int) -> None:
+        column, number = self._series.chunk(chunk)
+        if not self._series.packed:
+            assert isinstance(column, Mapped)
+            column.fetch(number)
+            return
+        place = self._free.pop()
+        self._place[chunk] = place
+        self._waiting[chunk] = self._pool.submit(column.decode, number, self._arena[place, : column.chunk_rows])
 
-    def _admit(self, chunks: list[Chunk]) -> None:
-        for chunk in chunks:
-            column, number = chunk
-            if self._last.get(chunk, -1) < self._used:
-                self._needed += column.chunk_bytes
-            self._last[chunk] = self._admitted
-            if chunk in self._held:
-                self._held.move_to_end(chunk)
-                continue
-            if isinstance(column, Packed):
-                self._held[chunk] = self._pool.submit(column.fetch, number)
-            else:
-                column.fetch(number)
-                self._held[chunk] = None
-            self._bytes += column.chunk_bytes
-        self._admitted += 1
-        self._make_room()
-
-    def _make_room(self) -> None:
-        while self._bytes > self._budget:
-            oldest = next(iter(self._held))
-            if self._last[oldest] >= self._used:
-                return
-            del self._held[oldest], self._last[oldest]
-            oldest[0].release(oldest[1])
-            self._bytes -= oldest[0].chunk_bytes
+    def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy rows of the series, int64 (B,) rising and of the present step, to ``out`` (B, ...)."""
+        if not self._series.packed:
+            self._series.gather(rows, out)
+            return
+        chunks = self._series.chunks(rows)
+        for chunk in np.unique(chunks).tolist():
+            if chunk in self._waiting:
+                self._waiting.pop(chunk).result()
+        places = self._place[chunks] * self._series.chunk_rows + rows - self._series.begins[chunks]
+        np.take(self._items, places, out=opaque(out), mode="clip")

@@ -70,7 +70,7 @@ def selection(case: str | None, task: list[str], tier: str, data: Path | None, i
         mapping = config.read_yaml(data)
         config.check(mapping, config.schema("mapping"), data)
         case = case or str(mapping["case"])
-        if not input.is_file():
+        if not input.exists():
             raise UserError(f"expected a file, got nothing ({input}); check --input")
     if case is None:
         raise UserError(f"expected --case NAME or --data MAPPING, got neither; cases: {', '.join(cases.names())}")

@@ -17,6 +17,7 @@ DEFAULTS: Json = {
     "power": 2.0,
     "accumulate": 1,
     "noise_scale": True,
+    "window_mb": 256,
     "precision": "fp32",
     "layout": "channels_last",
     "compile": False,

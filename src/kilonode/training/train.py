@@ -108,8 +108,9 @@ def run(
             if _finished(state):
                 checkpoint.clear(state)
         ranks.barrier()
+        window = rules["window_mb"] << 20
         loaders = [
-            Loader(split, fields, rules["batch"], seed, ranks.rank, ranks.size, shuffle=name == "train")
+            Loader(split, fields, rules["batch"], seed, ranks.rank, ranks.size, name == "train", window)
             for name, split in zip(("train", "validation"), splits, strict=True)
         ]
         where = place(device, ranks)
