@@ -254,3 +254,21 @@ def test_a_broken_chunk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"expected chunk 0 as it was written, got .*train-00000\.h5"):
         list(Loader(Store(index, "train"), ["x"], 10, 0).epoch(0))
+
+
+def test_ordinary_chunks_are_mapped_where_they_lie(tmp_path: Path) -> None:
+    path, x = tmp_path / "x.h5", np.arange(3001 * 4, dtype=np.float32).reshape(3001, 4)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=x, chunks=(10, 4))
+        file.create_dataset("zip", data=x, chunks=(10, 4), compression="gzip")
+        file.create_dataset("cut", data=x, chunks=(10, 2))
+    with h5py.File(path) as file:
+        found = columns.columns(file, path, {"x": {}, "zip": {}, "cut": {}})
+    assert isinstance(found["x"], columns.Runs)  # HDF5 put its index in between
+    assert 1 < len(found["x"].parts) < 50
+    assert all(not part.array.flags.owndata for part in found["x"].parts)
+    rows = np.sort(np.random.default_rng(0).choice(3001, 500, replace=False))
+    for column in found.values():
+        assert np.array_equal(column.array, x)
+        assert np.array_equal(columns.take(column, rows), x[rows])
+        assert np.array_equal(Field([column, column]).take(rows + 3001), x[rows])

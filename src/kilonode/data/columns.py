@@ -9,6 +9,7 @@ Shape legend: N rows of one file, M elements of a ragged field.
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -113,7 +114,32 @@ class Packed:
             np.take(chunk, rows[start:stop] - numbers[start] * self.chunk_rows, axis=0, out=out[start:stop])
 
 
-Plain = Mapped | Packed
+class Runs:
+    """Bare rows in several stretches: HDF5 keeps its own notes between the chunks of a file."""
+
+    def __init__(self, parts: list[Mapped]) -> None:
+        self.parts, self._starts = parts, ends(np.array([len(part.array) for part in parts]))
+        self.shape, self.dtype = (int(self._starts[-1]), *parts[0].shape[1:]), parts[0].dtype
+
+    @property
+    def array(self) -> np.ndarray:
+        """All rows (N, ...)."""
+        return np.concatenate([part.array for part in self.parts])
+
+    def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy chosen rows, int64 (B,) rising, to ``out`` (B, ...)."""
+        gather(self.parts, self._starts, rows, out)
+
+
+def gather(parts: Sequence[Mapped | Packed], starts: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    """Copy chosen rows, int64 (B,) rising, of several columns that begin at ``starts``, to ``out`` (B, ...)."""
+    cuts = np.searchsorted(rows, starts)
+    for number in np.flatnonzero(cuts[1:] > cuts[:-1]).tolist():
+        start, stop = cuts[number], cuts[number + 1]
+        parts[number].gather(rows[start:stop] - starts[number], out[start:stop])
+
+
+Plain = Mapped | Packed | Runs
 
 
 @dataclass(frozen=True)
@@ -169,7 +195,7 @@ def columns(file: h5py.File, path: Path, fields: dict[str, Any], prefix: str = "
     return found
 
 
-def _column(dataset: Any, whole: mmap.mmap, path: Path) -> Mapped | Packed:
+def _column(dataset: Any, whole: mmap.mmap, path: Path) -> Plain:
     offset = dataset.id.get_offset() if dataset.chunks is None else None
     if dataset.chunks is not None and dataset.id.get_num_chunks():
         infos: list[Any] = []
@@ -181,12 +207,11 @@ def _column(dataset: Any, whole: mmap.mmap, path: Path) -> Mapped | Packed:
                 (view[info.byte_offset : info.byte_offset + info.size], bool(info.filter_mask)) for info in infos
             ]
             return Packed(dataset.shape, dataset.dtype, dataset.chunks[0], buffers, path)
-        offset = _run(dataset, infos)
+        if runs := _runs(dataset, infos, whole):
+            return runs[0] if len(runs) == 1 else Runs(runs)
     if offset is None:  # empty, or compressed by somebody else
         return Mapped(dataset[()])
-    nbytes = int(dataset.nbytes)
-    bytes_ = np.frombuffer(whole, np.uint8, nbytes, offset)
-    return Mapped(bytes_.view(dataset.dtype).reshape(dataset.shape), whole, offset)
+    return _bare(whole, offset, dataset.shape, dataset.dtype)
 
 
 def _filters(dataset: Any) -> list[int]:
@@ -194,14 +219,22 @@ def _filters(dataset: Any) -> list[int]:
     return [plist.get_filter(k)[0] for k in range(plist.get_nfilters())]
 
 
-def _run(dataset: Any, infos: list[Any]) -> int | None:
-    """Where the first of bare chunks of whole rows begins, if they follow one another; None otherwise."""
-    whole_rows = dataset.chunks[1:] == dataset.shape[1:]
+def _runs(dataset: Any, infos: list[Any], whole: mmap.mmap) -> list[Mapped]:
+    """Stretches of bare chunks of whole rows that follow one another; none if the chunks are not such."""
     size = dataset.dtype.itemsize * int(np.prod(dataset.chunks))
-    start = infos[0].byte_offset
-    follows = all(info.byte_offset == start + k * size for k, info in enumerate(infos))
     complete = len(infos) == -(-dataset.shape[0] // dataset.chunks[0])
-    return start if whole_rows and follows and complete and not _filters(dataset) else None
+    if dataset.chunks[1:] != dataset.shape[1:] or not complete or _filters(dataset):
+        return []
+    offsets = np.array([info.byte_offset for info in infos])
+    cuts = np.flatnonzero(np.diff(offsets, prepend=-size, append=offsets[-1] - size) != size)
+    firsts = np.minimum(cuts * dataset.chunks[0], dataset.shape[0])
+    shapes = [(int(rows), *dataset.shape[1:]) for rows in np.diff(firsts)]
+    return [_bare(whole, int(offsets[cut]), shape, dataset.dtype) for cut, shape in zip(cuts, shapes, strict=False)]
+
+
+def _bare(whole: mmap.mmap, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> Mapped:
+    content = np.frombuffer(whole, np.uint8, dtype.itemsize * int(np.prod(shape)), offset)
+    return Mapped(content.view(dtype).reshape(shape), whole, offset)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

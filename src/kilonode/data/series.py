@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kilonode.cases.ragged import Ragged, elements, ends
-from kilonode.data.columns import Column, Jagged, Packed, Plain
+from kilonode.data.columns import Column, Jagged, Mapped, Packed, Plain, Runs, gather
 
 
 class Series:
@@ -30,15 +30,16 @@ class Series:
     """
 
     def __init__(self, columns: Sequence[Plain]) -> None:
-        self._columns = list(columns)
-        self._starts = ends(np.array([column.shape[0] for column in columns]))
-        self._rows = np.array([column.chunk_rows for column in columns])
+        parts = [part for column in columns for part in (column.parts if isinstance(column, Runs) else [column])]
+        self._columns: list[Mapped | Packed] = parts
+        self._starts = ends(np.array([column.shape[0] for column in parts]))
+        self._rows = np.array([column.chunk_rows for column in parts])
         counts = -(-np.diff(self._starts) // self._rows)
         self._first = ends(counts)
         numbers = np.arange(self._first[-1]) - np.repeat(self._first[:-1], counts)
         self.begins = np.repeat(self._starts[:-1], counts) + numbers * np.repeat(self._rows, counts)
         self.shape, self.dtype = columns[0].shape[1:], columns[0].dtype
-        self.packed = any(isinstance(column, Packed) for column in columns)
+        self.packed = any(isinstance(column, Packed) for column in parts)
         self.chunk_rows = int(self._rows.max())
         self.row_bytes = self.dtype.itemsize * int(np.prod(self.shape))
 
@@ -55,7 +56,7 @@ class Series:
         file = np.searchsorted(self._starts, rows, side="right") - 1
         return self._first[file] + (rows - self._starts[file]) // self._rows[file]
 
-    def chunk(self, number: int) -> tuple[Plain, int]:
+    def chunk(self, number: int) -> tuple[Mapped | Packed, int]:
         """The column of a chunk, and its number there."""
         file = int(np.searchsorted(self._first, number, side="right")) - 1
         return self._columns[file], number - int(self._first[file])
@@ -64,11 +65,8 @@ class Series:
         """Copy chosen rows, int64 (B,) rising, to ``out`` (B, ...)."""
         if len(self._columns) == 1:
             self._columns[0].gather(rows, out)
-            return
-        cuts = np.searchsorted(rows, self._starts)
-        for file in np.flatnonzero(cuts[1:] > cuts[:-1]):
-            start, stop = cuts[file], cuts[file + 1]
-            self._columns[file].gather(rows[start:stop] - self._starts[file], out[start:stop])
+        else:
+            gather(self._columns, self._starts, rows, out)
 
 
 class Field:
