@@ -13,8 +13,10 @@ from kilonode.data.store import inspect
 from kilonode.errors import DataError
 from kilonode.records import Json, finite
 
-PATIENCE_S, BYTES_PER_S = 20, 20_000_000
+PATIENCE_S, BYTES_PER_S = 3, 20_000_000
 """Processor time a file may take, and more for a big one."""
+MEMORY_BYTES = 1 << 30
+"""Memory a file may take, and four times its size: a compressed row may be large."""
 
 
 def run(file: list[Path], json_output: bool) -> None:
@@ -38,7 +40,7 @@ def _inspect_apart(path: Path) -> Json:
     """``inspect`` in a process of its own: HDF5 2.0 crashes on some damaged files and never returns from others."""
     size = path.stat().st_size if path.is_file() else 0
     limit = PATIENCE_S + size // BYTES_PER_S
-    with ProcessPoolExecutor(1, get_context("fork"), _limit_processor_time, (limit,)) as pool:
+    with ProcessPoolExecutor(1, get_context("fork"), _limit, (limit, MEMORY_BYTES + 4 * size)) as pool:
         try:
             return pool.submit(inspect, path).result()
         except BrokenProcessPool:
@@ -47,6 +49,9 @@ def _inspect_apart(path: Path) -> Json:
             ) from None
 
 
-def _limit_processor_time(seconds: int) -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds if most == resource.RLIM_INFINITY else min(seconds, most), most))
+def _limit(seconds: int, nbytes: int) -> None:
+    """Of processor time, and of memory beyond what this process has."""
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    for what, wanted in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, taken + nbytes)):
+        _, most = resource.getrlimit(what)
+        resource.setrlimit(what, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))

@@ -22,7 +22,7 @@ import numpy as np
 
 from kilonode import comm
 from kilonode.comm import Comm
-from kilonode.data import index
+from kilonode.data import promises
 from kilonode.data.raw import together
 from kilonode.data.shard import TRUTH
 from kilonode.errors import DataError, UserError
@@ -67,7 +67,7 @@ def run(store: Path, to: Path, truth: bool) -> None:
     nodes = ranks.nodes()
     # The others wait for what the first rank of their node finds: a failure is everybody's.
     short = together(ranks, lambda: _copy(store, to, truth, nodes) if nodes is not None else "")
-    chosen = to / index.NAME
+    chosen = to / promises.NAME
     if short := next((line for line in ranks.allgather(short) if line), ""):
         chosen = store
         if ranks.is_root:
@@ -92,7 +92,7 @@ def _copy(store: Path, to: Path, truth: bool, nodes: Comm) -> str:
             f"expected {need} bytes free on each node, got {free} on {len(tight)} of {nodes.size}, first node {number} "
             f"({to}); free some or choose another folder"
         )
-    together(nodes, lambda: _remove(to / index.NAME) if missing else None)  # it would promise what is not there yet
+    together(nodes, lambda: _remove(to / promises.NAME) if missing else None)  # it would promise what is not there yet
     wanted = set().union(*nodes.allgather(missing))
     _fetch([item for item in items if item.name in wanted], store.parent, to, missing, nodes)
     together(nodes, lambda: _write_heads(to, heads))
@@ -106,11 +106,11 @@ def _refuse_same(store: Path, to: Path) -> None:
 
 def _described(store: Path, truth: bool) -> tuple[dict[str, bytes], list[Item]]:
     """The small files, read once, the index last; and what the index says of the shards."""
-    content = index.read(store)
-    if "fields" not in content:
+    content = promises.read(store)
+    if "tables" in content:
         raise DataError(f"expected the index of a store, got that of a raw folder ({store}, --store)")
     read_json(store.with_name("stats.json"))
-    heads = {"stats.json": store.with_name("stats.json").read_bytes(), index.NAME: store.read_bytes()}
+    heads = {"stats.json": store.with_name("stats.json").read_bytes(), promises.NAME: store.read_bytes()}
     kinds = {"data": "", "truth": TRUTH} if truth else {"data": ""}
     items = [
         Item(f"{prefix}{entry['file']}", entry[kind]["bytes"], entry[kind]["sha256"])

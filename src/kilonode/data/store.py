@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kilonode.cases.contract import Arrays
-from kilonode.data import shard
+from kilonode.data import promises, shard
 from kilonode.data.columns import Column, columns
 from kilonode.data.series import Field
 from kilonode.data.shard import TRUTH
@@ -138,11 +138,11 @@ def inspect(path: Path) -> Json:
         The file or any value in it is not what it should be.
     """
     found: Json = {"file": str(path), "sha256": file_digest(path) if path.is_file() else "", "fields": {}}
-    promised = index.promise(path) if found["sha256"] else None
+    promised = promises.of(path) if found["sha256"] else None
     found["index"] = _agrees(path, found["sha256"], promised)  # before HDF5 sees it: damaged files have crashed it
     with shard.opened(path) as file, shard.readable(path):
         if promised is not None:
-            index.hold(file, path, promised)
+            promises.hold(file, path, promised)
         found["attributes"] = {key: _plain(value) for key, value in file.attrs.items()}
         for name in shard.names(file, path):
             dataset = file[name]
@@ -162,10 +162,10 @@ def inspect(path: Path) -> Json:
     return found
 
 
-def _agrees(path: Path, sha256: str, promised: index.Promise | None) -> str:
+def _agrees(path: Path, sha256: str, promised: promises.Promise | None) -> str:
     """What the index says of this file; ``DataError`` if it says otherwise."""
     if promised is None:
-        beside = (path.absolute().parent / index.NAME).exists()
+        beside = (path.absolute().parent / promises.NAME).exists()
         return "not in the index beside the file" if beside else "no index beside the file"
     if promised.sha256 != sha256:
         raise DataError(

@@ -30,10 +30,9 @@ def read(path: Path) -> Json:
         It is no index, or contradicts itself; one line for the first thing found.
     """
     content = read_json(path)
-    kinds = isinstance(content, dict) and [kind for kind in ("fields", "tables") if kind in content]
-    if not kinds:
+    if not _is_ours(content):
         raise DataError(f"expected the index of a store or a raw folder, got another file ({path}); rerun its stage")
-    for problem in _of_store(content) if kinds[0] == "fields" else _of_raw(content):
+    for problem in _of_raw(content) if "tables" in content else _of_store(content):
         raise DataError(f"{problem} ({path}); rerun its stage")
     return dict(content)
 
@@ -60,7 +59,7 @@ class Promise:
     tables: dict[str, tuple[Json, int]]
 
 
-def promise(file: Path) -> Promise | None:
+def of(file: Path) -> Promise | None:
     """What the index beside a file says of it; None where it says nothing.
 
     Raises
@@ -71,7 +70,7 @@ def promise(file: Path) -> Promise | None:
     folder = file.absolute().parent
     kind = "truth" if folder.name == TRUTH.rstrip("/") else "data"
     path = (folder.parent if kind == "truth" else folder) / NAME
-    if not path.exists():
+    if not path.exists() or not _is_ours(read_json(path)):  # others have files of that name, too
         return None
     content = read(path)
     entry = next((entry for entry in content["shards"] if entry["file"] == file.name), None)
@@ -116,7 +115,7 @@ def _of_store(content: Json) -> Iterator[str]:
         yield f"expected a store of schema {SCHEMA}, got {_short(content.get('kilonode_schema'))}"
     if not isinstance(content.get("identity"), str):
         yield f"expected an identity, got {_short(content.get('identity'))}"
-    yield from _of_fields(content["fields"])
+    yield from _of_fields(content.get("fields"))
     yield from _of_entries(content.get("shards"))
     rows = content.get("rows")
     for split in SPLITS:
@@ -167,9 +166,8 @@ def _of_file(entry: Any) -> Iterator[str]:
 
 def _of_groups(content: Json) -> Iterator[str]:
     groups = content.get("groups", {})
-    if not isinstance(groups, dict) or not all(
-        isinstance(part, list) and all(isinstance(group, int | str) for group in part) for part in groups.values()
-    ):
+    lists = groups.values() if isinstance(groups, dict) else [None]
+    if not all(isinstance(part, list) and all(isinstance(k, int | float | str) for k in part) for part in lists):
         yield f"expected groups of each split, got {_short(groups)}"
     for one, other in combinations(sorted(groups), 2):
         both = set(groups[one]) & set(groups[other])
@@ -195,6 +193,10 @@ def _of_raw(content: Json) -> Iterator[str]:
             yield f"expected SHA-256 of {entry['file']}, got {_short(entry.get('sha256'))}"
         if not isinstance(entry.get("identity"), str):
             yield f"expected an identity of {entry['file']}, got {_short(entry.get('identity'))}"
+
+
+def _is_ours(content: Any) -> bool:
+    return isinstance(content, dict) and not {"fields", "tables", "kilonode_schema", "identity"}.isdisjoint(content)
 
 
 def _is_count(value: Any) -> bool:
