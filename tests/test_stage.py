@@ -47,7 +47,7 @@ def flip(path: Path) -> None:
 @pytest.fixture
 def nodes(mpiexec: Run, tmp_path: Path) -> Run:
     """``nodes(store)``: three ranks on two nodes, the second with two of them."""
-    launcher = mpiexec(1, "-c", "import shutil; print(shutil.which('mpiexec'))").stdout.strip()
+    launcher = mpiexec(1, "-c", "").args[0]  # skips where there is no MPI
     fake = [launcher, "-launcher", "fork", "-hosts", "n1:1,n2:2", "-n", "3", sys.executable, SCRIPT]
     return lambda store, *more: subprocess.run(
         [*map(str, fake), str(store), str(tmp_path), str(PIECE), *more],
