@@ -36,7 +36,18 @@ def few_threads() -> Iterator[None]:
 
 def _run(*command: str | Path, timeout: float = 120, **options: Any) -> Done:
     words = [str(word) for word in command]
-    return subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False, **options)
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    try:
+        out, err = child.communicate(timeout=timeout)
+    except BaseException as error:
+        if isinstance(error, subprocess.TimeoutExpired):  # who waits for whom
+            error.add_note(
+                subprocess.run(["ps", "-eo", "pid,ppid,stat,wchan:20,args"], capture_output=True, text=True).stdout
+            )
+        child.kill()
+        child.communicate()
+        raise
+    return Done(words, child.returncode, out, err)
 
 
 @pytest.fixture(scope="session")

@@ -68,11 +68,13 @@ def abort(world: Any, code: int) -> None:
     """MPI_Abort that cannot hang.
 
     MPICH leaves through ``exit``, where Horovod waits for its thread, which waits in a message to a rank that may be
-    dead; the lock of Python is held all the while. So destructors are skipped, and the kernel has the last word.
+    dead; the lock of Python is held all the while. So this rank waits there for the launcher, which kills all; ending
+    by itself it would race the launcher, and mpiexec then waited for ever (once in some hundreds). A launcher that
+    has not heard sees it die of a signal after five seconds, and kills the others for that.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "on_exit"):  # glibc
-        libc.on_exit(libc._exit, None)
+        libc.on_exit(libc.pause, None)
     signal.alarm(5)
     world.Abort(code)
 
