@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
+from kilonode import intervals
 from kilonode.cases.contract import Estimator
-from kilonode.evaluation import classes, intervals, probes, read_outs
+from kilonode.evaluation import classes, probes, read_outs
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(5, 60))

@@ -1,7 +1,8 @@
 """What a case gives the engine, and what the engine hands back to it.
 
-A case is a folder ``cases/<case>/`` of six files of the same shape (README, "add a case"). The engine
-knows a case by its ``case.yaml`` and the functions below, never by its name.
+A case is a folder ``cases/<case>/`` of six files of the same shape, and a seventh, ``measures.py``, where no
+general metric answers its question (README, "add a case"). The engine knows a case by its ``case.yaml`` and the
+functions below, never by its name.
 
 Shape legend: N samples, B batch, C channels, H rows, W columns, F features, K classes, S seeds.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,6 +44,8 @@ class Case:
         For supervised tasks: classical methods on raw inputs, with a search space each.
     ``figures.draw(explanation) -> dict[str, Figure]``
         What the article shows and a reader expects of this case; name -> figure.
+    ``measures.measure(trained) -> Measured``
+        Only where the case has this file: what it alone measures, beside what every task gets.
     """
 
     package: str
@@ -70,6 +74,12 @@ class Case:
     def figures(self) -> ModuleType:
         """The case's own figures (matplotlib)."""
         return import_module(f"{self.package}.figures")
+
+    @property
+    def measures(self) -> ModuleType | None:
+        """What only this case measures, if it has such a file."""
+        name = f"{self.package}.measures"
+        return import_module(name) if find_spec(name) else None
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,67 @@ class Estimator:
     inputs: str = "pixels"
 
 
+class Rows(Protocol):
+    """One split of a store (``data.store.Store``)."""
+
+    @property
+    def rows(self) -> int:
+        """How many samples."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Name -> unit, long name, labels, ..."""
+
+    def read(self, field: str) -> Any:
+        """All rows of a field; truth has names ``truth/<x>``."""
+
+    def take(self, field: str, rows: np.ndarray) -> Any:
+        """These rows of a field."""
+
+
+class Answering(Protocol):
+    """A trained network (``evaluation.network.Network``)."""
+
+    model: Any
+    """The ``Model``, in evaluation mode."""
+    scaler: Any
+    """``scaler(raw)``: what the model sees, float32 (N, C, H, W); ``scaler.scale``: what it divides by."""
+
+    def features(self, raw: np.ndarray) -> np.ndarray:
+        """The code of raw inputs, float32 (N, F)."""
+
+    def outputs(self, raw: np.ndarray) -> np.ndarray:
+        """Reconstructions (N, C, H, W) or logits (N, K) of raw inputs."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What ``measures.measure`` works on; truth is open to it, and test groups are for the final numbers alone."""
+
+    task: str
+    settings: Mapping[str, Any]
+    """The task's configuration."""
+    network: Answering
+    stores: Mapping[str, Rows]
+    """Split -> its rows and truth: train, validation, test."""
+    raw: Mapping[str, np.ndarray]
+    """Split -> the task's input field as stored, (N, ...)."""
+    simulated: bool
+    """Whether the case's own simulator made the data; user data may lack truth and further fields."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What ``measures.measure`` gives back."""
+
+    rows: list[dict[str, Any]]
+    """``records.figure(...)`` each, with question, metric, method, role and n; ``name`` is filled in."""
+    curves: dict[str, dict[str, tuple[np.ndarray, ...]]] = field(default_factory=dict)
+    """Question -> method -> (label, score, weight), as in ``Explanation.curves``."""
+    arrays: Arrays = field(default_factory=dict)
+    """For the figures: they find them in ``Explanation.arrays``."""
+
+
 @dataclass(frozen=True)
 class Explanation:
     """Everything a figure may show, of test groups only. Arrays are what ``explain`` stored."""
@@ -138,6 +209,8 @@ class Explanation:
     """Question -> method -> (label (N,), score (N,), weight (N,)): what a ROC curve needs."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Unit of each column."""
+    arrays: Arrays = field(default_factory=dict)
+    """What ``measures.measure`` kept for the figures."""
 
 
 def load(name: str) -> Case:

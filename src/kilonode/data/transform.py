@@ -21,12 +21,13 @@ class Scaler:
     """The input of one task: raw field -> float32 (N, C, H, W) with unit root mean square on the training split.
 
     One scale for all channels, no shift: a corrupted pixel then means "no signal" (science: charge scale).
-    The scale is a function of the training split alone.
+    The scale is a function of the training split alone. With ``scale: none`` the stored unit stays, where a
+    likelihood needs it (pixels in units of the sky noise).
 
     Parameters
     ----------
     settings : dict
-        The task's ``input``: ``field``, ``transform`` and perhaps ``channels``.
+        The task's ``input``: ``field``, ``transform`` and perhaps ``channels``, ``scale``.
     stats : dict
         ``stats.json`` of the store.
 
@@ -47,6 +48,9 @@ class Scaler:
             raise DataError(
                 f"expected channels below {len(rms)}, got {self.channels} (input.channels of field {self.field!r})"
             )
+        if settings.get("scale") == "none":
+            self.scale = 1.0
+            return
         chosen = rms if self.channels is None else rms[self.channels]
         self.scale = float(np.sqrt(np.mean(chosen**2))) or 1.0
 

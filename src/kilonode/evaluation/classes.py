@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from kilonode import intervals
 from kilonode.cases.contract import Case, Estimator
 from kilonode.data.split import SPLITS
 from kilonode.data.store import Store
-from kilonode.evaluation import intervals
 from kilonode.evaluation.network import Network
 from kilonode.evaluation.read_outs import Curves
 from kilonode.progress import progress

@@ -9,11 +9,11 @@ import h5py
 import numpy as np
 from sklearn.decomposition import PCA
 
-from kilonode import config
+from kilonode import config, intervals
 from kilonode.cases import contract
 from kilonode.data.split import SPLITS
 from kilonode.data.store import Store
-from kilonode.evaluation import classes, intervals, read_outs
+from kilonode.evaluation import classes, read_outs
 from kilonode.evaluation.network import Network
 from kilonode.progress import progress
 from kilonode.records import Json, complete, conditions, figure, write_json
@@ -36,7 +36,8 @@ def run(case: str, task: str, data: str, seed: int, store: Path, weights: Path, 
     output : Path
         The record, schemas/bench.json; each figure also has question, metric, method and role.
     curves : Path
-        HDF5: ``<question>/<method>/{label,score,weight}`` of the linear probes or of the classes.
+        HDF5: ``curves/<question>/<method>/{label,score,weight}`` of the linear probes or of the classes, and
+        ``arrays/<name>``, what the case measured for its figures.
     """
     settings, resolved, simulated = config.task(case, data, task), config.resolve(case, data), data in config.TIERS
     stores = {split: Store(store, split, truth=True) for split in SPLITS}
@@ -46,11 +47,14 @@ def run(case: str, task: str, data: str, seed: int, store: Path, weights: Path, 
         rows, scores = classes.compare(contract.load(case), task, settings, network, raw, stores)
     else:
         rows, scores = _codes(case, task, settings, network, raw, stores, simulated)
+    trained = contract.Trained(task, settings, network, stores, raw, simulated)
+    measured = measures.measure(trained) if (measures := contract.load(case).measures) else contract.Measured([])
+    rows += measured.rows
     label = f"{case}/{config.data_name(data)}/{task}"
     named = {"case": case, "data": config.data_name(data), "task": task, "seed": seed}
     for row in rows:
         row.update(named, name="/".join([label, row["question"], row["metric"], row["method"]]))
-    write_curves(curves, scores)
+    write_curves(curves, {**scores, **measured.curves}, measured.arrays)
     index = stores["test"].index
     write_json(
         output,
@@ -142,19 +146,22 @@ def _reconstruction(network: Network, raw: np.ndarray, pca: PCA, groups: np.ndar
     return rows
 
 
-def write_curves(path: Path, curves: read_outs.Curves) -> None:
-    """Scores as HDF5, complete or not at all."""
+def write_curves(path: Path, curves: read_outs.Curves, arrays: contract.Arrays) -> None:
+    """Scores and arrays as HDF5, complete or not at all."""
     with complete(path) as temporary, h5py.File(temporary, "w") as file:
         for question, methods in curves.items():
             for method, columns in methods.items():
                 for name, column in zip(CURVE, columns, strict=True):
-                    file[f"{question}/{method}/{name}"] = column
+                    file[f"curves/{question}/{method}/{name}"] = column
+        for name, array in arrays.items():
+            file[f"arrays/{name}"] = array
 
 
-def read_curves(path: Path) -> read_outs.Curves:
+def read_curves(path: Path) -> tuple[read_outs.Curves, contract.Arrays]:
     """What ``write_curves`` wrote."""
     with h5py.File(path, "r") as file:
-        return {
+        curves = {
             question: {method: tuple(group[name][()] for name in CURVE) for method, group in methods.items()}
-            for question, methods in file.items()
+            for question, methods in file.get("curves", {}).items()
         }
+        return curves, {name: array[()] for name, array in file.get("arrays", {}).items()}

@@ -19,7 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kilonode.evaluation import intervals
+from kilonode import intervals
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1e0)
 TREES = ({"max_leaf_nodes": 7}, {"max_leaf_nodes": 31})

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from kilonode import intervals
 from kilonode.data.split import SPLITS
 from kilonode.data.store import Store
 from kilonode.errors import DataError
-from kilonode.evaluation import intervals, probes
+from kilonode.evaluation import probes
 from kilonode.records import Json, figure
 
 REFERENCE = "pca"

@@ -60,6 +60,7 @@ def run(
     maps, trust = embed.tsne(network.features(raw), settings["explain"]["perplexity"], settings["explain"]["seeds"])
     saliency = attribute.gradients(network, raw[:PROBED], of_code=not settings.get("target"))
     scores = _saliency_scores(saliency, network, Network(case, task, settings, test, None), raw[:PROBED], settings)
+    scored, arrays = read_curves(curves)
     explanation = Explanation(
         case=case,
         task=task,
@@ -69,7 +70,8 @@ def run(
         embedding=maps,
         trustworthiness=trust,
         saliency=saliency.mean(axis=1),
-        curves=read_curves(curves),
+        curves=scored,
+        arrays=arrays,
         **_columns(case, task, settings, network, test, rows, raw),
     )
     drawn = {**_learning(history), **contract.load(case).figures.draw(explanation)}
