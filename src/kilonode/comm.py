@@ -170,7 +170,7 @@ class MpiComm(Comm):
                 self._world.Bcast(array)
 
     def abort(self, code: int) -> None:  # noqa: D102
-        abort(self._world, code)
+        abort(code)
 
     def close(self) -> None:  # noqa: D102
         self._world.Barrier()

@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from kilonode.errors import UserError
 
@@ -58,25 +57,28 @@ def failed(lines: Sequence[str], code: int, patience_s: float = 5.0) -> Sequence
             for line in lines:
                 print(f"rank {MPI.COMM_WORLD.rank}: {line}", file=sys.stderr, flush=True)
             time.sleep(0.5)  # mpiexec drops what it has not yet forwarded when a rank aborts (seen once in six)
-            abort(MPI.COMM_WORLD, code)
+            abort(code)
         time.sleep(0.01)
     everybody = MPI.COMM_WORLD.gather(tuple(lines))
     return list(dict.fromkeys(line for part in everybody for line in part)) if everybody is not None else ()
 
 
-def abort(world: Any, code: int) -> None:
-    """MPI_Abort that cannot hang.
+def abort(code: int) -> None:
+    """MPI_Abort of all ranks that cannot hang.
 
     MPICH leaves through ``exit``, where Horovod waits for its thread, which waits in a message to a rank that may be
     dead; the lock of Python is held all the while. So this rank waits there for the launcher, which kills all; ending
     by itself it would race the launcher, and mpiexec then waited for ever (once in some hundreds). A launcher that
-    has not heard sees it die of a signal after five seconds, and kills the others for that.
+    has not heard sees it die of a signal after five seconds, and kills the others for that. It must be the world that
+    is aborted: of any other communicator, a duplicate of the world too, MPICH 5 tells the launcher nothing.
     """
+    from mpi4py import MPI
+
     libc = ctypes.CDLL(None)
     if hasattr(libc, "on_exit"):  # glibc
         libc.on_exit(libc.pause, None)
     signal.alarm(5)
-    world.Abort(code)
+    MPI.COMM_WORLD.Abort(code)
 
 
 def assert_all(size: int) -> None:
