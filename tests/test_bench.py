@@ -22,6 +22,7 @@ FROZEN = {
     "comm": ["--rounds", "--starts", "--steps", "--case", "--task", "--data", "--store"],
     "demo": ["--summary"],
     "io": ["--samples", "--sample-kb", "--turns", "--compression", "--cold", "--folder"],
+    "preprocess": ["--mb", "--rounds", "--tier", "--folder"],
     "step": ["--case", "--data", "--rounds", "--seconds", "--epochs", "--precision", "--compile"],
 }
 
@@ -99,6 +100,17 @@ def test_communication(kilonode: Run, mpiexec: Run, toy: Path, monkeypatch: pyte
     assert {f"allreduce {comm.label(size)}, horovod over mpi4py" for size in comm.SIZES} <= set(rows)
     assert rows["2 ranks x 1 thread over 1 rank x 2 threads"]["target"] == comm.TWO_BY_ONE
     assert all(row["value"] > 0 for name, row in rows.items() if row["unit"] in ("ms", "samples/s")), rows
+
+
+@pytest.mark.slow
+@pytest.mark.mpi
+def test_preprocess_on_two_ranks(kilonode: Run, mpiexec: Run) -> None:
+    rows = printed(
+        kilonode("bench", "preprocess", "--mb", "8", "--rounds", "1", "--tier", "toy", "--json", timeout=500)
+    )
+    for stage in ("simulate", "ingest", "preprocess"):
+        assert rows[f"{stage}, same bytes"]["met"]
+        assert rows[f"{stage}, two ranks against one"]["target"] == 1.8
 
 
 @pytest.mark.slow

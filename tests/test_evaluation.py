@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
 from kilonode import intervals
 from kilonode.cases.contract import Estimator
-from kilonode.evaluation import classes, probes, read_outs
+from kilonode.evaluation import classes, evaluate, probes, read_outs
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(5, 60))
@@ -118,3 +120,14 @@ def test_every_classical_method_gets_the_same_budget() -> None:
     small, large = Estimator(dict, {"a": [1, 2]}), Estimator(dict, {"a": list(range(10)), "b": list(range(10))})
     assert [len(classes.choices(found.space)) for found in (small, large)] == [2, classes.BUDGET]
     assert classes.choices({}) == [{}]
+
+
+def test_what_a_case_keeps_for_its_figures_comes_back_whole(tmp_path: Path) -> None:
+    curves = {"who": {"network": (np.array([0, 1]), np.array([0.1, 0.9]), np.ones(2))}}
+    arrays = {"mean": np.arange(6.0).reshape(2, 3), "count": np.array(7)}
+    evaluate.write_curves(tmp_path / "curves.h5", curves, arrays)
+    scored, kept = evaluate.read_curves(tmp_path / "curves.h5")
+    np.testing.assert_equal(scored, curves)
+    np.testing.assert_equal(kept, arrays)
+    evaluate.write_curves(tmp_path / "none.h5", {}, {})
+    assert evaluate.read_curves(tmp_path / "none.h5") == ({}, {})

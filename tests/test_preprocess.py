@@ -70,7 +70,7 @@ def copy(toy: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 def test_any_number_of_ranks_writes_the_same_bytes(mpiexec: Run, toy: Path, tmp_path: Path, ranks: int) -> None:
     paths = ("--raw", toy / "raw/index.json", "--output", tmp_path / "index.json")
     done = mpiexec(ranks, "-m", "kilonode", "preprocess", *CASE, "pairs", *paths)

@@ -80,7 +80,7 @@ def again(folder: Path) -> set[str]:
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, 3, 8])
 def test_any_number_of_ranks_writes_the_same_bytes(mpiexec: Run, toy: Path, tmp_path: Path, ranks: int) -> None:
     done = mpiexec(ranks, "-m", "kilonode", "simulate", *CASE, "--output", tmp_path / "index.json")
     assert done.returncode == 0, done

@@ -32,6 +32,11 @@ def read(path: Path) -> Json:
     content = read_json(path)
     if not _is_ours(content):
         raise DataError(f"expected the index of a store or a raw folder, got another file ({path}); rerun its stage")
+    return sound(content, path)
+
+
+def sound(content: Json, path: Path) -> Json:
+    """The content of an index, if it is whole; else as ``read``."""
     for problem in _of_raw(content) if "tables" in content else _of_store(content):
         raise DataError(f"{problem} ({path}); rerun its stage")
     return dict(content)

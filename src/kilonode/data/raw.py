@@ -11,7 +11,7 @@ import numpy as np
 
 from kilonode.cases.contract import Tables
 from kilonode.comm import Comm
-from kilonode.data import shard
+from kilonode.data import promises, shard
 from kilonode.data.columns import Column, columns
 from kilonode.errors import DataError, UserError, near
 from kilonode.progress import progress
@@ -180,7 +180,7 @@ class Raw:
             raise DataError(f"expected the index of a raw folder, got another file ({index}); check --raw")
         if table not in content["tables"]:
             raise DataError(f"expected a table, got {table!r} ({index}, --table); {near(table, content['tables'])}")
-        self.content: Json = content
+        self.content = promises.sound(content, index)
         self.fields: Json = content["tables"][table]
         self.rows: list[int] = [entry["rows"][table] for entry in content["shards"]]
         self._paths = [index.parent / entry["file"] for entry in content["shards"]]

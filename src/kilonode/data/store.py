@@ -48,10 +48,11 @@ class Store:
     def __init__(self, index: Path, split: str, truth: bool = False) -> None:
         if split not in SPLITS:
             raise DataError(f"expected a split, got {split!r}; {near(split, SPLITS)}")
-        self.index: Json = read_json(index)
-        have = self.index.get("kilonode_schema") if isinstance(self.index, dict) else None
+        content = read_json(index)
+        have = content.get("kilonode_schema") if isinstance(content, dict) else None
         if have != shard.SCHEMA:
             raise DataError(f"expected a store of schema {shard.SCHEMA}, got {have} ({index}); rerun preprocess")
+        self.index = promises.sound(content, index)
         self.folder = index.parent
         self.truth = truth
         self.entries = [entry for entry in self.index["shards"] if entry["split"] == split]
@@ -62,9 +63,6 @@ class Store:
         self._shared: Arrays = {}
         self._starts = np.concatenate([[0], np.cumsum([entry["rows"] for entry in self.entries])])
         self.rows = int(self._starts[-1])
-        if self.rows != self.index["rows"][split]:
-            want = self.index["rows"][split]
-            raise DataError(f"expected {want} rows of {split}, got {self.rows} ({index}); rerun preprocess")
         for entry in self.entries:
             for kind in ("data", "truth") if truth and "truth" in entry else ("data",):
                 for name, column in self._check(entry, kind).items():
