@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kilonode.data.stats import Stats, measure, merge
+from kilonode.data.stats import Stats, measure, measure_all, merge
 from kilonode.errors import DataError
 
 values = st.floats(-1e6, 1e6, width=32)
@@ -51,6 +51,16 @@ def test_merged_blocks_equal_two_passes_over_everything(blocks: list[np.ndarray]
         assert found.std[channel] ** 2 == pytest.approx(m2 / count, rel=1e-9, abs=1e-12 * size**2)
         mean_square = fsum(float(v) ** 2 for part in blocks for v in part[:, channel].ravel()) / count
         assert found.rms[channel] ** 2 == pytest.approx(mean_square, rel=1e-9, abs=1e-300)
+
+
+@given(arrays(np.float32, st.tuples(st.integers(0, 300), st.just(3)), elements=st.floats(0, 1000, width=32)))
+def test_a_pass_over_blocks_equals_one_over_everything(values: np.ndarray) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kilonode.data.stats.BLOCK_BYTES", 1000)
+        found, wanted = measure_all(values, np.log1p), measure(np.log1p(values))
+    assert found.count == wanted.count
+    for name in ("mean", "m2", "minimum", "maximum"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-6, atol=1e-6)
 
 
 @given(stats, stats)

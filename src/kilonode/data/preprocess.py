@@ -22,7 +22,7 @@ from kilonode.data.columns import take
 from kilonode.data.raw import Raw, together
 from kilonode.data.shard import TRUTH
 from kilonode.data.split import SPLITS, split
-from kilonode.data.stats import Stats, measure, merge
+from kilonode.data.stats import Stats, measure_all, merge
 from kilonode.data.transform import TRANSFORMS
 from kilonode.errors import DataError, near
 from kilonode.progress import progress
@@ -120,7 +120,7 @@ def _measured(source: Raw, arrays: Fields) -> Json:
         values = array.values if isinstance(array, Ragged) else array
         number = values.dtype.kind == "f" or values.ndim > 1
         if number and not name.startswith(TRUTH) and source.fields[name].get("layout") != "shared":
-            found[name] = {kind: measure(function(values)).to_json() for kind, function in TRANSFORMS.items()}
+            found[name] = {kind: measure_all(values, function).to_json() for kind, function in TRANSFORMS.items()}
     return found
 
 
