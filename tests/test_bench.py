@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kilonode import bench, config
+from kilonode import bench, cases, config
 from kilonode.bench import _measure, comm
 from kilonode.records import Json, conditions, figure
 
@@ -115,9 +115,8 @@ def test_preprocess_on_two_ranks(kilonode: Run, mpiexec: Run) -> None:
 
 @pytest.mark.slow
 def test_steps(kilonode: Run) -> None:
-    rows = printed(
-        kilonode("bench", "step", "--rounds", "1", "--seconds", "0.1", "--epochs", "1", "--json", timeout=500)
-    )
+    options = ("--case", cases.SMALL, "--rounds", "1", "--seconds", "0.1", "--epochs", "1")
+    rows = printed(kilonode("bench", "step", *options, "--json", timeout=500))
     judged = [name for name, row in rows.items() if row["target"] is not None]
     assert {"geometric mean of ours over the plain loop", "least of them"} <= set(judged)
     assert sum(name.endswith(", ours over the plain loop") for name in rows) >= 3

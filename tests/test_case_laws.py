@@ -167,4 +167,5 @@ def test_no_other_module_names_the_case(case: str) -> None:
     engine = [
         path for path in source.rglob("*.py") if f"cases/{case}/" not in path.as_posix() and path.name != "cli.py"
     ]
+    engine.remove(Path(cases.__file__))  # it names the one that benchmarks train
     assert [str(path) for path in engine if case in path.read_text()] == []

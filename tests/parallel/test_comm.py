@@ -72,7 +72,7 @@ def test_one_rank_alone_needs_no_launcher_and_has_the_same_methods(monkeypatch: 
 def test_sums_have_the_same_bits_wherever_the_ranks_are(good: Start, tmp_path: Path) -> None:
     """Float32 sums of 10 to 1,000,000 numbers on one node, on three, and on one and two."""
     sums = {}
-    for nodes in ((3,), (1, 1, 1), (1, 2), (2, 1)):
+    for nodes in ((3,), (1, 1, 1), (1, 2)):
         good(3, "bits", tmp_path, nodes=nodes)
         everybody = seen(tmp_path)
         assert [local for local, _ in everybody] == [local for count in nodes for local in range(count)]
@@ -80,7 +80,6 @@ def test_sums_have_the_same_bits_wherever_the_ranks_are(good: Start, tmp_path: P
         sums[nodes] = everybody[0][1]
     assert sums[1, 1, 1] == sums[3,]
     assert sums[1, 2] == sums[3,]
-    assert sums[2, 1] == sums[3,]
 
 
 def test_without_our_setting_the_bits_depend_on_the_place(good: Start, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.mpi, pytest.mark.slow]
 sys.path.append(str(Path(__file__).parents[1]))
 small = import_module("small_train")
 Start = Callable[..., subprocess.CompletedProcess[str]]
+PATIENCE_S = {"checkpoint": "2", "the start": "4"}
+"""Of these two a watchdog waits ten times as long."""
 STEPS, EPOCHS = small.STEPS, small.EPOCHS
 
 
@@ -51,7 +53,7 @@ def test_a_rank_that_hangs_ends_all_and_nothing_is_lost(
 ) -> None:
     """Stopped with SIGSTOP, as a node that swaps or a file system that never answers; a checkpoint may take longer."""
     who = 0 if what == "checkpoint" else 1
-    options = ("--backend", backend, "--patience-s", "3" if what in ("step", "validation") else "4")
+    options = ("--backend", backend, "--patience-s", PATIENCE_S.get(what, "3"))
     done = ranks(2, *command(here, tmp_path, (point, "SIGSTOP", who), options=options))
     assert done.returncode == 75
     said = [line for line in done.stderr.splitlines() if line.startswith(f"kilonode: expected {what} ")]

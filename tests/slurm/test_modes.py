@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(900)]
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 TOY = ["tier=toy", "report=results/report.html"]
+CASE = "reactor_neutrinos"
 QUICK = ["--slurm-no-account", "--slurm-init-seconds-before-status-checks=2", "--seconds-between-status-checks=2"]
 
 
@@ -25,7 +26,7 @@ def run(command: list[str], folder: Path) -> None:
 
 
 def snakemake(folder: Path, profile: str, tasks: list[str], *options: str) -> list[str]:
-    cases = json.dumps({"reactor_neutrinos": tasks})
+    cases = json.dumps({CASE: tasks})
     return [
         "snakemake",
         f"--snakefile={REPOSITORY}/Snakefile",
@@ -54,7 +55,8 @@ def allocation(testbed: Callable[..., object], tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("allocation mode")  # a space: every path must be quoted
     for name in ("Snakefile", "workflow", "slurm", "src"):
         (folder / name).symlink_to(REPOSITORY / name)
-    batch = [str(REPOSITORY / "slurm/allocation.sbatch"), "--config", *TOY]
+    cases = json.dumps({CASE: ["autoencoder", "classifier"]})
+    batch = [str(REPOSITORY / "slurm/allocation.sbatch"), "--config", *TOY, f"cases={cases}"]
     run(["sbatch", "--wait", "-N4", "--time=15", *batch], folder)
     return folder
 

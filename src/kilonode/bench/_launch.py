@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kilonode import cases, config
+from kilonode import config
+from kilonode.cases import SMALL
 from kilonode.errors import UserError
 
 ELSEWHERE = ("PMI_", "PMIX_", "OMPI_", "PALS_", "SLURM_", "HYDRA_", "OMP_NUM_THREADS", "KILONODE_STOP")
@@ -18,8 +19,7 @@ ELSEWHERE = ("PMI_", "PMIX_", "OMPI_", "PALS_", "SLURM_", "HYDRA_", "OMP_NUM_THR
 
 def case_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that choose what is trained."""
-    case = cases.names()[0]
-    parser.add_argument("--case", default=case, metavar="NAME", help=f"what is trained (default {case})")
+    parser.add_argument("--case", default=SMALL, metavar="NAME", help=f"what is trained (default {SMALL})")
     parser.add_argument("--task", metavar="NAME", help="one of its tasks (default: its first)")
     parser.add_argument("--data", default="toy", metavar="TIER", help="of the simulation (default toy)")
     parser.add_argument("--store", type=Path, metavar="PATH", help="index of a store that is there already")

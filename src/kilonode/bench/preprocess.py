@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from kilonode import cases, config
+from kilonode import config
 from kilonode.bench import _launch
 from kilonode.bench._measure import median, ratio, seconds, turns
+from kilonode.cases import SMALL
 from kilonode.records import Json, conditions, figure, file_digest
 
 FASTER = 1.8
@@ -34,20 +35,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Json:
     """Measure all three stages."""
     folder = Path(tempfile.mkdtemp(prefix="kilonode-preprocess-", dir=options.folder))
-    case = cases.names()[0]
     try:
-        source, mapping = folder / "source.h5", _mapping(case, folder)
+        source, mapping = folder / "source.h5", _mapping(SMALL, folder)
         _source(source, options.mb << 20)
-        images = ("--case", case, "--data", mapping, "--table", "images")
+        images = ("--case", SMALL, "--data", mapping, "--table", "images")
         words: dict[str, tuple[object, ...]] = {
-            "simulate": ("--case", case, "--data", options.tier, "--output", "{out}/index.json"),
-            "ingest": ("--case", case, "--data", mapping, "--input", source, "--output", "{out}/index.json"),
+            "simulate": ("--case", SMALL, "--data", options.tier, "--output", "{out}/index.json"),
+            "ingest": ("--case", SMALL, "--data", mapping, "--input", source, "--output", "{out}/index.json"),
             "preprocess": (*images, "--raw", folder / "raw-1" / "index.json", "--output", "{out}/index.json"),
         }
         rows = [row for stage in words for row in _stage(stage, words[stage], folder, options.rounds)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return {"figures": rows, "conditions": conditions(seeds=[0], case=case, megabytes=options.mb)}
+    return {"figures": rows, "conditions": conditions(seeds=[0], case=SMALL, megabytes=options.mb)}
 
 
 def _stage(stage: str, words: tuple[object, ...], folder: Path, rounds: int) -> list[Json]:
