@@ -106,7 +106,7 @@ install_packages() {
   install "$(pin pip)"
   install -c "$PINS" "$(pin torch)"   # with its dependencies: a GPU build brings packages that the CPU build lacks
   say "installing the other packages of envs/pins.txt"
-  install --no-deps -r /dev/stdin <<<"$(pins build core run ingest bench dev closure)"
+  install --no-deps -r /dev/stdin <<<"$(pins build core run ingest cases bench dev closure)"
   install_mpi
 }
 
