@@ -25,7 +25,7 @@ from kilonode.data.series import Field
 from kilonode.data.store import Store
 from kilonode.data.window import Window
 from kilonode.errors import DataError
-from kilonode.records import write_json
+from kilonode.records import file_digest, write_json
 
 pytestmark = pytest.mark.timeout(60)  # a reader that does not end
 sizes = st.integers(1, 700)
@@ -118,6 +118,18 @@ def test_an_epoch_reads_its_shares(start: int) -> None:
         assert np.array_equal(share.fields["x"], np.repeat(rows[:, None], 3, axis=1))
 
 
+@pytest.mark.parametrize("start", [0, 3, 8])
+def test_epochs_follow_each_other_without_a_pause(start: int) -> None:
+    part = load(100, 14, rank=1, size=3)
+    expected = [share for epoch in (2, 3, 4) for share in part.shares(epoch, start if epoch == 2 else 0)]
+    found = [share.rows.copy() for share in part.epochs(2, start, 5)]
+    assert [rows.tolist() for rows in found] == [rows.tolist() for rows, _ in expected]
+    endless = part.epochs(2, start)
+    ahead = [next(endless).rows.tolist() for _ in range(30)]
+    endless.close()
+    assert ahead[: len(found)] == [rows.tolist() for rows in found]
+
+
 def test_the_reader_is_only_a_little_ahead() -> None:
     store = Rows(1000)
     epoch = Loader(store, ["x"], 10, 0).epoch(0)  # type: ignore[arg-type]
@@ -188,7 +200,8 @@ def stored(home: Path, counts: list[int], compression: str) -> Path:
         )
         arrays["x"] = arrays["x"].astype(np.float32)
         shard.write(path, arrays, FIELDS, {"identity": b"store"}, compression)
-        entries.append({"split": split, "file": path.name, "rows": rows, "data": {"bytes": path.stat().st_size}})
+        data = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        entries.append({"split": split, "file": path.name, "rows": rows, "data": data})
         first += rows if split == "train" else 0
     content = {"kilonode_schema": shard.SCHEMA, "identity": "store", "fields": FIELDS, "shards": entries}
     write_json(home / "index.json", {**content, "rows": {"train": sum(counts), "validation": 3, "test": 3}})

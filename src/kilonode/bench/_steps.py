@@ -39,13 +39,7 @@ class Steps:
     _shares: Iterator[Share] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._shares = self._endless()
-
-    def _endless(self) -> Iterator[Share]:
-        epoch = 0
-        while True:
-            yield from self.loader.epoch(epoch)
-            epoch += 1
+        self._shares = self.loader.epochs(0)
 
     def take(self, count: int) -> int:
         """Train so many steps; the samples in them."""

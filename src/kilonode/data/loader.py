@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,11 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[Share, None, None]:
         """Batches of one epoch from step ``start`` on, read ahead by a thread that ends with the loop."""
+        yield from self.epochs(epoch, start, epoch + 1)
+
+    def epochs(self, first: int, start: int = 0, end: int | None = None) -> Generator[Share, None, None]:
+        """Batches of epoch ``first`` from step ``start`` on, and of all before ``end``, with no pause between epochs."""
+        numbers = count(first) if end is None else range(first, end)
         ready: queue.Queue[Share | BaseException | None] = queue.Queue(maxsize=AHEAD)
         ended = threading.Event()
 
@@ -112,10 +118,11 @@ class Loader:
 
         def fill() -> None:
             try:
-                with closing(self._read(epoch, start)) as shares:
-                    for share in shares:
-                        if not offer(share):
-                            return
+                for number in numbers:
+                    with closing(self._read(number, start if number == first else 0)) as shares:
+                        for share in shares:
+                            if not offer(share):
+                                return
                 offer(None)
             except BaseException as error:  # handed to the consumer, which raises it
                 offer(error)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -168,34 +170,35 @@ class Trainer:
         total = self.rules["epochs"] * self.training.steps
         steps = self.progress.step
         meter = Meter(total, "train: step", "samples", self.comm.is_root, steps, PLAIN_EVERY_S, sys.stdout)
-        with meter:
+        now = self.progress
+        shares = self.training.epochs(now.epoch, now.step_in_epoch, self.rules["epochs"])
+        with meter, closing(shares):
             while not self.progress.done:
-                verdict = self._epoch(watch, meter)
+                verdict = self._epoch(watch, meter, islice(shares, self.training.steps - now.step_in_epoch))
                 if verdict in (STOP, DIVERGED):
                     return "stopped" if verdict == STOP else "diverged"
         return "complete"
 
-    def _epoch(self, watch: Watch, meter: Meter) -> int:
+    def _epoch(self, watch: Watch, meter: Meter, shares: Iterable[Share]) -> int:
         now, timing, every = self.progress, Timing(), WATCH_EVERY
         self.model.train()
-        with closing(self.training.epoch(now.epoch, now.step_in_epoch)) as shares:
+        waiting = time.perf_counter()
+        self.watchdog.beat(f"step {now.step}")
+        for share in shares:
+            waited = time.perf_counter() - waiting
+            timing.input += waited
+            now.spent.add("input", waited)
+            if not self.step(share, timing):
+                return DIVERGED
+            meter.advance(share.global_size)
+            if len(timing.steps) == 1:
+                slow = self.comm.highest(int(timing.steps[0] > SLOW_STEP_S))
+                every = 1 if slow else WATCH_EVERY
+            verdict = self._ask(watch, every) if now.step_in_epoch < self.training.steps else GO
+            if verdict in (STOP, DIVERGED):
+                return verdict
             waiting = time.perf_counter()
             self.watchdog.beat(f"step {now.step}")
-            for share in shares:
-                waited = time.perf_counter() - waiting
-                timing.input += waited
-                now.spent.add("input", waited)
-                if not self.step(share, timing):
-                    return DIVERGED
-                meter.advance(share.global_size)
-                if len(timing.steps) == 1:
-                    slow = self.comm.highest(int(timing.steps[0] > SLOW_STEP_S))
-                    every = 1 if slow else WATCH_EVERY
-                verdict = self._ask(watch, every) if now.step_in_epoch < self.training.steps else GO
-                if verdict in (STOP, DIVERGED):
-                    return verdict
-                waiting = time.perf_counter()
-                self.watchdog.beat(f"step {now.step}")
         if not self._end_epoch(timing):
             return DIVERGED
         self._save(watch)
