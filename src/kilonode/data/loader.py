@@ -102,7 +102,7 @@ class Loader:
         yield from self.epochs(epoch, start, epoch + 1)
 
     def epochs(self, first: int, start: int = 0, end: int | None = None) -> Generator[Share, None, None]:
-        """Batches of epoch ``first`` from step ``start`` on, and of all before ``end``, with no pause between epochs."""
+        """Batches of epoch ``first`` from step ``start`` on, and of all before ``end``; no pause between epochs."""
         numbers = count(first) if end is None else range(first, end)
         ready: queue.Queue[Share | BaseException | None] = queue.Queue(maxsize=AHEAD)
         ended = threading.Event()
