@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kilonode import __version__, bench, cli
+from kilonode import __version__, bench, cli, scaling
 from kilonode.errors import UserError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -65,7 +65,21 @@ FROZEN = {
     ],
     "gather": ["records*!", "--output PATH!"],
     "report": ["--summary PATH!", "--output PATH!"],
+    "submit": [
+        "--site NAME!",
+        "--nodes N!",
+        "--account NAME",
+        "--queue NAME",
+        "--minutes N",
+        "--ranks-per-node N",
+        "--name NAME",
+        "--dry-run",
+        "snakemake -- OPTION*",
+    ],
+    "status": ["folder FOLDER", "--json"],
+    "doctor": ["--site NAME", "--patience-s S", "--json"],
     "check": ["file*!", "--json"],
+    "scaling": [f"what {'|'.join(scaling.NAMES)}!", "options OPTION!"],
     "bench": [f"what {'|'.join(bench.names())}!", "options OPTION!"],
 }
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-from kilonode import __version__, bench
+from kilonode import __version__, bench, scaling
 from kilonode.errors import EXIT_USER, UserError
 
 EXAMPLES = """examples:
@@ -164,7 +164,9 @@ def _bench(parser: Add) -> None:
 
 
 def _submit(parser: Add) -> None:
-    parser.add_argument("--site", required=True, metavar="NAME", help="a file of slurm/sites: perlmutter-cpu, generic, ...")
+    parser.add_argument(
+        "--site", required=True, metavar="NAME", help="a file of slurm/sites: perlmutter-cpu, generic, ..."
+    )
     parser.add_argument("--nodes", required=True, type=int, metavar="N", help="whole nodes of the allocation")
     parser.add_argument("--account", default="", metavar="NAME", help="who pays; most sites want one")
     parser.add_argument("--queue", default="", metavar="NAME", help="QOS or partition (default: the site's)")
@@ -194,8 +196,12 @@ def _status(parser: Add) -> None:
 
 
 def _doctor(parser: Add) -> None:
-    parser.add_argument("--site", default="", metavar="NAME", help="a file of slurm/sites (default: $KILONODE_SITE, generic)")
-    parser.add_argument("--patience-s", type=float, default=120.0, metavar="S", help="wait so long for all ranks (default 120)")
+    parser.add_argument(
+        "--site", default="", metavar="NAME", help="a file of slurm/sites (default: $KILONODE_SITE, generic)"
+    )
+    parser.add_argument(
+        "--patience-s", type=float, default=120.0, metavar="S", help="wait so long for all ranks (default 120)"
+    )
     parser.add_argument("--json", dest="json_output", action="store_true", help="one JSON object")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = """examples:
@@ -203,6 +209,12 @@ def _doctor(parser: Add) -> None:
   salloc -N 4 kilonode doctor --site perlmutter-cpu   every node of an allocation
 exit status 1 if something is wrong, with the remedy
 """
+
+
+def _scaling(parser: Add) -> None:
+    parser.add_argument("what", choices=scaling.NAMES, help="predict more nodes, advise what to change, or simulate")
+    text = "its own, with --json and --strict; `kilonode scaling WHAT --help` prints them with examples"
+    parser.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help=text)
 
 
 # verb: module, its parser, one line
@@ -222,6 +234,7 @@ VERBS = {
     "status": ("kilonode.slurm.status", _status, "how far jobs, workflow and trainings are"),
     "doctor": ("kilonode.slurm.doctor", _doctor, "what is wrong with this machine or allocation, and what to change"),
     "check": ("kilonode.data.check", _check, "print what a data file holds, or why it is not to be trusted"),
+    "scaling": ("kilonode.scaling", _scaling, "what more nodes will give, and what to change first"),
     "bench": ("kilonode.bench", _bench, "measure this machine, or print what was measured"),
 }
 

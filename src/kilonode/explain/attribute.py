@@ -11,6 +11,9 @@ from scipy.stats import spearmanr
 
 from kilonode.evaluation.network import Network
 
+UNITS = 64
+"""Units looked at, at most: the first; a code of thousands would not fit into memory map by map."""
+
 
 def gradients(network: Network, raw: np.ndarray, of_code: bool) -> np.ndarray:
     """Absolute gradient of each unit by each input pixel.
@@ -32,7 +35,7 @@ def gradients(network: Network, raw: np.ndarray, of_code: bool) -> np.ndarray:
     x = torch.from_numpy(network.scaler(raw)).requires_grad_(True)
     outputs = network.model.features(x) if of_code else network.model(x)
     found = []
-    for unit in range(outputs.shape[1]):
+    for unit in range(min(outputs.shape[1], UNITS)):
         (gradient,) = torch.autograd.grad(outputs[:, unit].sum(), x, retain_graph=True)
         found.append(gradient.abs().numpy())
     return np.stack(found)
