@@ -79,6 +79,14 @@ def toy(tmp_path_factory: pytest.TempPathFactory, kilonode: Run) -> Path:
     return home
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For workers side by side: a file stays together, as do the tests that share a Slurm; the longest come first."""
+    files = [item.path.parent.name if item.get_closest_marker("slurm") else item.path.stem for item in items]
+    for item, group in zip(items, files, strict=True):
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests ran on a real Slurm, and why others did not."""
     counts = dict.fromkeys(("passed", "failed", "error", "skipped"), 0)

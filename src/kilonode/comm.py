@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import torch
 
 BACKENDS = ("horovod", "mpi4py")
-CYCLE_MS, IDLE_CYCLE_MS = "1", "20"
-"""Milliseconds between two looks of Horovod's thread at what is to be sent: with several ranks, and with one."""
+CYCLE_MS, CROWDED_CYCLE_MS, IDLE_CYCLE_MS = "1", "5", "20"
+"""Milliseconds between two looks of Horovod's thread at what is to be sent: with several ranks; with several where
+computing takes all CPUs, so that each look takes time from it; and with one rank."""
 GRADIENT_GROUPS = 4
 """Fused messages a step: few and always the same, so that a run can be repeated bit for bit."""
 
@@ -125,7 +126,7 @@ class MpiComm(Comm):
         self.size = self._world.size
         self.library = MPI.Get_library_version().split("\n")[0].strip()
         node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_rank = node.rank
+        self.local_rank, self._neighbours = node.rank, node.size
         node.Free()
 
     def gather(self, value: Any) -> list[Any] | None:  # noqa: D102 - as in Comm
@@ -183,7 +184,7 @@ class HorovodComm(MpiComm):
 
     def __init__(self) -> None:
         super().__init__()
-        for name, value in horovod_settings(self.size).items():
+        for name, value in horovod_settings(self.size, crowded(self._neighbours)).items():
             os.environ.setdefault(name, value)
         try:
             import horovod.torch as hvd
@@ -224,11 +225,22 @@ class HorovodComm(MpiComm):
         self._hvd.shutdown()
 
 
-def horovod_settings(size: int) -> dict[str, str]:
+def crowded(neighbours: int) -> bool:
+    """Whether the threads of so many ranks on this node leave no CPU to Horovod's thread.
+
+    A rank bound to CPUs has those; one that may use the whole node shares it with its neighbours.
+    """
+    mine, all_of_node = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    own = mine if mine < all_of_node else all_of_node // neighbours
+    return own <= int(os.environ.get("OMP_NUM_THREADS") or own)
+
+
+def horovod_settings(size: int, crowded: bool) -> dict[str, str]:
     """What Horovod finds in the environment unless the site has set it; measured, docs/decisions.md."""
+    several = CROWDED_CYCLE_MS if crowded else CYCLE_MS
     return {
         # Its thread wakes so often. One rank has nothing to send, so it need not wake.
-        "HOROVOD_CYCLE_TIME": CYCLE_MS if size > 1 else IDLE_CYCLE_MS,
+        "HOROVOD_CYCLE_TIME": several if size > 1 else IDLE_CYCLE_MS,
         # A group is one message, never merged with its neighbours: what is added together, and in which
         # order, must not depend on timing.
         "HOROVOD_DISABLE_GROUP_FUSION": "1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -173,3 +174,19 @@ def test_the_number_of_ranks_is_held_against_the_launchers(
     else:
         with pytest.raises(UserError, match=error):
             launch.assert_all(size)
+
+
+@pytest.mark.parametrize(
+    ("mine", "all_of_node", "neighbours", "threads", "expected"),
+    [(8, 8, 2, "4", True), (8, 8, 2, "3", False), (4, 8, 2, "4", True), (4, 8, 2, "2", False), (2, 2, 4, "1", True)],
+    ids=["shared, full", "shared, room", "bound, full", "bound, room", "more ranks than CPUs"],
+)
+def test_the_cycle_is_long_only_where_no_cpu_is_left_to_horovod(
+    mine: int, all_of_node: int, neighbours: int, threads: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(mine)))
+    monkeypatch.setattr(os, "cpu_count", lambda: all_of_node)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert comm.crowded(neighbours) is expected
+    assert comm.horovod_settings(2, expected)["HOROVOD_CYCLE_TIME"] == ("5" if expected else "1")
+    assert comm.horovod_settings(1, expected)["HOROVOD_CYCLE_TIME"] == "20"

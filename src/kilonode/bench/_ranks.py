@@ -62,7 +62,7 @@ def initialised(plan: dict[str, Any]) -> Times:
     import horovod.torch as hvd
     import mpi4py.MPI  # noqa: F401 - it must own MPI_Init
 
-    for name, value in comm.horovod_settings(1).items():
+    for name, value in comm.horovod_settings(1, crowded=False).items():
         os.environ.setdefault(name, value)
     made = _steps(plan, comm.Comm())
 
