@@ -22,7 +22,7 @@ FROZEN = {
     "comm": ["--rounds", "--starts", "--steps", "--case", "--task", "--data", "--store"],
     "demo": ["--summary"],
     "io": ["--samples", "--sample-kb", "--turns", "--compression", "--cold", "--folder"],
-    "preprocess": ["--mb", "--rounds", "--tier", "--folder"],
+    "preprocess": ["--mb", "--rounds", "--case", "--tier", "--folder"],
     "step": ["--case", "--data", "--rounds", "--seconds", "--epochs", "--precision", "--compile"],
 }
 
