@@ -4,10 +4,10 @@ export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH PYTHONHOME
 SCRIPTS = find .ci envs slurm -type f \( -path .ci/run -o -name '*.sh' -o -name '*.sbatch' \)
 
-.PHONY: help env demo test lint clean
+.PHONY: help env demo test test-long test-kilonode lint clean
 
 help: ## print these verbs
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 21
 
 env: ## set up .venv (minutes the first time, then nothing): envs/README.md
 	@envs/bootstrap.sh
@@ -18,7 +18,16 @@ demo: env ## the whole workflow at laptop size, ends with results/report.html
 
 test: env ## all tests; those that need Slurm where it can be installed
 	@slurm/testbed/install.sh || [ $$? -eq 2 ]   # 2: not possible here, it said why
-	.venv/bin/python -m pytest
+	@envs/simgrid.sh || [ $$? -eq 2 ]
+	.venv/bin/python -m pytest -n 2 --dist loadgroup   # ranks and daemons often wait: two side by side
+
+test-long: env ## those that take minutes: every fault on the testbed, 64 ranks
+	@slurm/testbed/install.sh
+	.venv/bin/python -m pytest -m long
+
+test-kilonode: env ## 1,024 slurmd on this machine: one task on each, who came, how long a launch takes
+	@slurm/testbed/install.sh
+	slurm/testbed/thousand
 
 lint: env ## ruff, mypy, import-linter, snakefmt, codespell, shellcheck
 	ruff check

@@ -79,6 +79,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory, kilonode: Run) -> Path:
     return home
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For workers side by side: a file stays together, as do the tests that share a Slurm; the longest come first."""
     files = [item.path.parent.name if item.get_closest_marker("slurm") else item.path.stem for item in items]

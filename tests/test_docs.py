@@ -26,7 +26,7 @@ ELSEWHERE = {
     OWN_DATA: "test_own_data_reach_their_report",
 }
 # Commands planned here (everything but the work), because the work itself is that of test_workflow.py.
-PLANNED = {"make demo": "make -n demo", "make test": "make -n test"}
+PLANNED = {f"make {verb}": f"make -n {verb}" for verb in ("demo", "test", "test-long", "test-kilonode")}
 
 
 def commands() -> list[str]:

@@ -52,6 +52,7 @@ def test_the_text_of_a_slurm_site_line_by_line() -> None:
         "#SBATCH --exclusive",
         "#SBATCH --signal=B:USR1@632",
         "#SBATCH --open-mode=append",
+        "#SBATCH --requeue",
         "#SBATCH --output=slurm-%j.out",
         "#SBATCH --constraint=cpu",
         "#SBATCH --licenses=scratch,cfs",

@@ -212,7 +212,8 @@ exit status 1 if something is wrong, with the remedy
 
 
 def _scaling(parser: Add) -> None:
-    parser.add_argument("what", choices=scaling.NAMES, help="predict more nodes, advise what to change, or simulate")
+    help = "measure a node or a series, predict, advise, simulate, compare with earlier"
+    parser.add_argument("what", choices=scaling.NAMES, help=help)
     text = "its own, with --json and --strict; `kilonode scaling WHAT --help` prints them with examples"
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help=text)
 
@@ -279,6 +280,10 @@ def main(argv: list[str] | None = None) -> None:
         _leave(("interrupted; run the same command to continue",), 130)
     except Exception:
         _leave((traceback.format_exc().rstrip(),), 1)
+    if verb == "train":
+        # All is saved. While it ends, Python gives signals their default action back: USR1 would make it a failure.
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     sys.exit(status or 0)
 
 

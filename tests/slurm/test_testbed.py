@@ -175,6 +175,34 @@ def test_up_recovers_from_killed_daemons(breakable: Command, bystander: subproce
     assert bystander.poll() is None
 
 
+def test_a_killed_node_takes_its_tasks_along_and_comes_back(breakable: Command, tmp_path: Path) -> None:
+    script = tmp_path / "sleepers.sh"
+    script.write_text("#!/bin/bash\nsrun -N4 sleep 4243\n")
+    output("sbatch", "-N4", "--exclusive", "--output=/dev/null", str(script))
+    wait_for(lambda: len(living("sleep 4243")) == 4)
+    assert breakable("kill", "nid0003").stdout == "killed nid0003, 1 steps and 1 processes of its tasks\n"
+    assert len(living("slurmd")) == 3
+    output("scancel", "--user=root")
+    assert breakable("start", "nid0003").stdout == "started nid0003\n"
+    assert breakable("start", "nid0003").stdout == "nid0003 runs already\n"
+    wait_for(lambda: json.loads(breakable("status", "--json").stdout)["idle"] == 4)
+    refused = breakable("kill", "nid0009")
+    assert (refused.returncode, refused.stderr.split(";")[1]) == (2, " nodes are nid0001 to nid0004\n")
+
+
+def test_slurmctld_takes_up_the_jobs_that_it_had(breakable: Command) -> None:
+    (job,) = output("sbatch", "--parsable", "-N1", "--output=/dev/null", "--wrap=sleep 3")
+    assert breakable("kill", "slurmctld").returncode == 0
+    assert breakable("start", "slurmctld").stdout == "started slurmctld\n"
+    wait_for(lambda: output("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T") == ["COMPLETED"])
+
+
+@pytest.mark.usefixtures("testbed")
+def test_each_node_has_a_disk_of_its_own() -> None:
+    write = f"echo $SLURMD_NODENAME > {RUN}/local/name; sleep 0.5; cat {RUN}/local/name"
+    assert sorted(output("srun", "-N4", "sh", "-c", write)) == NODES
+
+
 def test_up_recovers_from_an_up_that_was_killed(breakable: Command) -> None:
     breakable("down")
     with subprocess.Popen([TESTBED_FOLDER / "testbed", "up", "--nodes", "64"], stdout=subprocess.PIPE) as killed:

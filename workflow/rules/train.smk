@@ -23,9 +23,12 @@ rule train:
         model=part("tasks", "{task}", "model"),
         training=part("tasks", "{task}", "training"),
     shell:
+        'store={input.store:q}; if [ -n "${{KILONODE_LOCAL:-}}" ]; then store="$('
+        "{resources.launch} {resources.layout} kilonode stage --store {input.store:q} "
+        '--to "$KILONODE_LOCAL/$(echo {input.store:q} | tr / .)" | tail -n 1)"; fi; '
         'left="$(squeue -h -j "${{SLURM_JOB_ID:-0}}" -o %L 2>/dev/null || true)"; '
         "{resources.launch} {resources.layout} kilonode train --case {wildcards.case} --task {wildcards.task} "
-        "--data {params.data:q} --seed {wildcards.seed} --store {input.store:q} --state {params.state:q} "
+        '--data {params.data:q} --seed {wildcards.seed} --store "$store" --state {params.state:q} '
         '--time-left "$left" 2>&1 | tee {log:q} >&2; '
         "kilonode finish --state {params.state:q} --weights {output.weights:q} --metrics {output.metrics:q} "
         "2>&1 | tee -a {log:q} >&2"

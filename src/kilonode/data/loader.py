@@ -20,6 +20,7 @@ import numpy as np
 
 from kilonode.data.columns import aligned
 from kilonode.data.order import order
+from kilonode.data.shares import part
 from kilonode.data.store import Store
 from kilonode.data.window import Window
 
@@ -94,7 +95,7 @@ class Loader:
             visits = order(extents, self._sample_bytes, self._batch, window, self._seed, epoch)
         for step in range(start, self.steps):
             whole = visits[step * self._batch : (step + 1) * self._batch]
-            first, last = (len(whole) * k // self._size for k in (self._rank, self._rank + 1))
+            first, last = part(len(whole), self._rank, self._size)
             yield np.sort(whole[first:last]), len(whole)  # their order means nothing to a batch, much to a disk
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[Share, None, None]:

@@ -21,6 +21,7 @@ from kilonode.data import shard
 from kilonode.data.columns import take
 from kilonode.data.raw import Raw, together
 from kilonode.data.shard import TRUTH
+from kilonode.data.shares import dealt
 from kilonode.data.split import SPLITS, split
 from kilonode.data.stats import Stats, measure_all, merge
 from kilonode.data.transform import TRANSFORMS
@@ -53,7 +54,7 @@ def run(case: str, data: str, table: str, raw: Path, output: Path) -> None:
     ranks = comm.start()
     settings = config.resolve(case, data)
     source = Raw(raw, table)
-    together(ranks, lambda: source.verify(range(ranks.rank, len(source.rows), ranks.size)))
+    together(ranks, lambda: source.verify(dealt(len(source.rows), ranks.rank, ranks.size)))
     plan = _plan(source, source.read("group"), settings["split"])
     storage = settings["storage"]
     identity = digest([source.content["shards"], source.fields, settings["split"], storage, shard.SCHEMA])
@@ -64,7 +65,7 @@ def run(case: str, data: str, table: str, raw: Path, output: Path) -> None:
         "seed": settings["split"]["seed"],
         "identity": identity,
     }
-    mine = range(ranks.rank, len(plan), ranks.size)
+    mine = dealt(len(plan), ranks.rank, ranks.size)
     shown = progress(_gathered(source, plan, mine), len(mine), f"preprocess {table}", ranks.is_root)
     make = partial(_make, source, output.parent, attributes, storage["compression"])
     made = together(ranks, lambda: {number: make(plan[number], arrays) for number, arrays in shown})

@@ -13,6 +13,7 @@ from kilonode.cases.contract import Tables
 from kilonode.comm import Comm
 from kilonode.data import promises, shard
 from kilonode.data.columns import Column, columns
+from kilonode.data.shares import dealt
 from kilonode.errors import DataError, UserError, near
 from kilonode.progress import progress
 from kilonode.records import Json, conditions, digest, file_digest, read_json, write_json
@@ -68,7 +69,7 @@ def write(
         entry = {"file": path.name, "identity": identity, "sha256": file_digest(path)}
         return {**entry, **_describe(path, tables)}
 
-    mine = range(comm.rank, len(extents), comm.size)
+    mine = dealt(len(extents), comm.rank, comm.size)
     shown = progress(mine, len(mine), what, comm.is_root)
     gathered = comm.gather(together(comm, lambda: {number: complete(number) for number in shown}))
     more = remarks()

@@ -25,6 +25,7 @@ from kilonode.comm import Comm
 from kilonode.data import promises
 from kilonode.data.raw import together
 from kilonode.data.shard import TRUTH
+from kilonode.data.shares import owner
 from kilonode.errors import DataError, UserError
 from kilonode.progress import Meter
 from kilonode.records import complete, file_digest, read_json
@@ -148,8 +149,8 @@ def _fetch(items: list[Item], folder: Path, to: Path, missing: set[str], nodes: 
     with Meter(len(items), "stage", show=nodes.is_root) as meter:
         for start in range(0, len(items), width):
             parts = [
-                _Part(item, number % nodes.size, folder / item.name, to / item.name if item.name in missing else None)
-                for number, item in enumerate(items[start : start + width], start)
+                _Part(item, owner(k, nodes.size), folder / item.name, to / item.name if item.name in missing else None)
+                for k, item in enumerate(items[start : start + width], start)
             ]
             together(nodes, partial(_fetch_together, parts, nodes))
             for _ in parts:

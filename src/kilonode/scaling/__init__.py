@@ -1,5 +1,9 @@
 """How training scales: ``kilonode scaling WHAT [options]``; a module for each.
 
+``node``
+    the best layout of ranks, threads and precision on this node, each checked and measured; the roofline;
+``run``
+    series of real trainings on more and more ranks or nodes, here or under Slurm, and their efficiencies;
 ``predict``
     what more nodes will give, from records at few, with an interval; checked against public curves;
 ``advise``
@@ -21,12 +25,14 @@ from importlib import import_module
 
 from kilonode.records import Json
 
-NAMES = ("predict", "advise", "simulate", "history")
+MODULES = {"node": "node", "run": "series", **{name: name for name in ("predict", "advise", "simulate", "history")}}
+"""Of each command; a module ``run`` would hide the function of this name."""
+NAMES = tuple(MODULES)
 
 
 def parser(what: str) -> argparse.ArgumentParser:
     """The command line of one of them."""
-    module = import_module(f"{__name__}.{what}")
+    module = import_module(f"{__name__}.{MODULES[what]}")
     own = argparse.ArgumentParser(
         prog=f"kilonode scaling {what}",
         description=str(module.__doc__).partition("\n\n")[0],
@@ -58,7 +64,7 @@ def run(what: str, options: list[str]) -> int:
     from kilonode.bench import table
 
     chosen = parser(what).parse_args(options)
-    found: Json = {"bench": f"scaling {what}", **import_module(f"{__name__}.{what}").run(chosen)}
+    found: Json = {"bench": f"scaling {what}", **import_module(f"{__name__}.{MODULES[what]}").run(chosen)}
     config.check(found, config.schema("bench"), f"scaling {what}")
     print(json.dumps(found, sort_keys=True) if chosen.json_output else table(found["figures"]))
     return int(chosen.strict and any(row["met"] is False for row in found["figures"]))

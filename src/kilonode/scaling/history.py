@@ -77,19 +77,30 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Json:
     """Judge a record and add it; the same record is judged again and not added twice."""
-    record = read_json(options.record)
-    config.check(record, config.schema("bench"), options.record)
-    entry = entry_of(record, options.record)
-    earlier = [one for one in _entries(options.file) if one["time"] != entry["time"] or one["kind"] != entry["kind"]]
-    before = [one["rate"] for one in earlier if one["kind"] == entry["kind"] and not one["regression"]][-LAST:]
-    rows = [figure("rate", entry["rate"], "samples/s"), figure("earlier records of this kind", len(before))]
-    if before:
-        found = change(before, entry["rate"])
-        entry["regression"] = found.is_regression
+    entry, earlier, found = _judged(options.record, options.file)
+    rows = [figure("rate", entry["rate"], "samples/s"), figure("earlier records of this kind", earlier)]
+    if found is not None:
         note = "slower than chance allows" if found.is_regression else "within what runs differ by, or faster"
         rows.append(figure("change", found.value, "1", found.interval, 0.0, not found.is_regression, note=note))
-    write_text(options.file, "".join(json.dumps(one, sort_keys=True) + "\n" for one in [*earlier, entry]))
     return {"figures": rows, "conditions": conditions(seeds=[0])}
+
+
+def remember(record: Path, file: Path) -> Change | None:
+    """Judge a record and add it; None where it is the first of its kind."""
+    return _judged(record, file)[2]
+
+
+def _judged(path: Path, file: Path) -> tuple[Json, int, Change | None]:
+    """The record's line, which is in the file now; how many earlier ones it was held against, and what came out."""
+    record = read_json(path)
+    config.check(record, config.schema("bench"), path)
+    entry = entry_of(record, path)
+    earlier = [one for one in _entries(file) if one["time"] != entry["time"] or one["kind"] != entry["kind"]]
+    before = [one["rate"] for one in earlier if one["kind"] == entry["kind"] and not one["regression"]][-LAST:]
+    found = change(before, entry["rate"]) if before else None
+    entry["regression"] = found is not None and found.is_regression
+    write_text(file, "".join(json.dumps(one, sort_keys=True) + "\n" for one in [*earlier, entry]))
+    return entry, len(before), found
 
 
 def entry_of(record: Json, where: Path) -> Json:
@@ -104,10 +115,16 @@ def entry_of(record: Json, where: Path) -> Json:
     if not rate or rate < 0:
         raise UserError(f"expected samples_per_s in a record of training, got {rate} ({where}); give metrics.json")
     under = record["conditions"]
-    words = str(under.get("command", "")).split()
-    work = [words[words.index(name) + 1] if name in words[:-1] else None for name in WORK]
-    kind = {**{name: under.get(name) for name in HOST}, **dict(zip(WORK, work, strict=True))}
+    kind = {**{name: under.get(name) for name in HOST}, **_work(under)}
     return {"kind": kind, "time": under["time"], "commit": under["commit"], "rate": rate, "regression": False}
+
+
+def _work(under: Json) -> Json:
+    """What was trained: as a measured training says it, else from the command of the training stage."""
+    if "mode" in under:
+        return {f"--{name}": under.get(name) for name in ("case", "task", "data", "mode", "input", "batch")}
+    words = str(under.get("command", "")).split()
+    return {name: words[words.index(name) + 1] if name in words[:-1] else None for name in WORK}
 
 
 def _entries(path: Path) -> list[Json]:

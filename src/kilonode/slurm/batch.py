@@ -101,6 +101,7 @@ def _slurm(site: Site, request: Request) -> Iterator[str]:
     yield "--exclusive"
     yield f"--signal=B:USR1@{warning_s(request)}"
     yield "--open-mode=append"
+    yield "--requeue"
     yield "--output=slurm-%j.out"
     yield from site.directives
 

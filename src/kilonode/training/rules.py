@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from kilonode.errors import UserError
 from kilonode.records import Json
 
@@ -62,6 +64,17 @@ def complete(section: Json, where: str) -> Json:
     if problems:
         raise UserError(*problems)
     return rules
+
+
+def of_profile() -> Json:
+    """Threads and precision that a profile states for its machine: ``KILONODE_TRAINING=threads=2,precision=bf16``."""
+    said = os.environ.get("KILONODE_TRAINING", "")
+    found: Json = dict(word.split("=", 1) for word in said.split(",") if "=" in word)
+    threads, precision = found.get("threads", "1"), found.get("precision", "fp32")
+    right = threads.isdecimal() and int(threads) > 0 and precision in ("fp32", "bf16", "auto")
+    if said and (not right or not found or set(found) - {"threads", "precision"}):
+        raise UserError(f"expected threads=N,precision=NAME, got {said!r} (KILONODE_TRAINING); correct the profile")
+    return {**found, **({"threads": int(threads)} if "threads" in found else {})}
 
 
 def identity(rules: Json) -> Json:

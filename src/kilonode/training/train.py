@@ -18,6 +18,7 @@ from kilonode.records import Json, conditions, digest, read_json, write_json
 from kilonode.training.device import memory_for, place
 from kilonode.training.rules import complete as completed
 from kilonode.training.rules import identity as identity_of
+from kilonode.training.rules import of_profile
 from kilonode.training.watchdog import SAVING, Watchdog
 
 
@@ -64,7 +65,7 @@ def run(
     """
     began = time.monotonic()
     settings = config.task(case, data, task)
-    rules = settings["training"] = completed(settings["training"], f"{case}/{task}")
+    rules = settings["training"] = {**completed(settings["training"], f"{case}/{task}"), **of_profile()}
     os.environ["OMP_NUM_THREADS"] = str(rules["threads"])  # read when torch is imported
     ranks = comm.start(backend)  # before torch: mpi4py must own MPI
     import torch

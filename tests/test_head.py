@@ -1,0 +1,99 @@
+"""One head in a folder: the living are left alone, the dead have successors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kilonode.errors import UserError
+from kilonode.slurm import head
+from kilonode.slurm.head import Head
+
+FIRST = Head(host="nid1", pid=100, start=5, job="7", restarts="0")
+SECOND = Head(host="nid1", pid=200, start=9, job="8", restarts="0")
+
+
+def alive(other: Head, mine: Head = SECOND, begun: int = -1, state: str = "") -> str:
+    return head.lives(other, mine, lambda pid: begun, lambda job: state)
+
+
+def test_a_process_of_this_host_is_asked_itself() -> None:
+    assert alive(FIRST, begun=5, state="") == "process 100"
+    assert alive(FIRST, begun=-1, state="RUNNING") == ""
+    assert alive(FIRST, begun=6) == ""  # another process with its number
+
+
+def test_of_a_process_elsewhere_slurm_is_asked() -> None:
+    away = replace(FIRST, host="nid2")
+    assert alive(away, state="RUNNING") == "job 7, RUNNING"
+    assert alive(away, state="unknown") == "job 7, unknown"  # slurmctld is down: nobody is succeeded by guess
+    assert alive(away, state="") == ""
+    assert alive(away, state="PENDING") == ""  # requeued: it will find the successor
+    assert alive(replace(away, job="")) == "process 100 of nid2, which cannot be asked from here"
+
+
+def test_an_earlier_start_of_the_same_job_is_dead() -> None:
+    again = replace(FIRST, host="nid9", pid=1, restarts="1")
+    assert alive(FIRST, mine=again, begun=5, state="RUNNING") == ""
+
+
+def test_the_first_takes_the_folder_and_the_second_is_refused(tmp_path: Path) -> None:
+    mine = head.me({})
+    assert head.take(tmp_path, mine) is None
+    with pytest.raises(UserError, match=rf"expected no other head in this folder, got process {os.getpid()} \("):
+        head.take(tmp_path, replace(mine, pid=mine.pid + 1))
+    assert [path.name for path in (tmp_path / ".snakemake").iterdir()] == ["kilonode-head.json"]
+
+
+def test_a_dead_head_is_named_and_followed(tmp_path: Path) -> None:
+    mine = head.me({})
+    dead = replace(mine, start=mine.start - 1)
+    head.take(tmp_path, dead)
+    assert head.take(tmp_path, mine) == dead
+    (tmp_path / head.LOCK).write_text("{")  # cut short
+    assert head.take(tmp_path, mine) is None
+
+
+def test_what_a_dead_head_left_running_is_ended(tmp_path: Path) -> None:
+    code = "import os, time; os.setpgid(0, 0); os.fork() and print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as left:
+        assert left.stdout is not None
+        left.stdout.readline()
+        os.kill(left.pid, signal.SIGKILL)  # its child goes on, in the group of its number
+        left.wait()
+    (tmp_path / head.SNAKEMAKE_LOCKS).mkdir(parents=True)
+    mine = head.me({})
+    assert head._begun_by(left.pid)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(head, "SAVE_S", 0.1)
+        began = time.monotonic()
+        head.succeed(replace(mine, pid=left.pid), mine, tmp_path)
+    assert time.monotonic() - began < 20
+    assert not head._begun_by(left.pid)
+    assert not (tmp_path / head.SNAKEMAKE_LOCKS).exists()
+
+
+def test_snakemake_s_exit_status_is_the_head_s(tmp_path: Path) -> None:
+    """And the lock is gone, unless Snakemake was killed: then somebody has to look after what is left."""
+    for body, status, locked in (("exit 3", 3, False), ("kill -9 $$", 137, True)):
+        (tmp_path / "snakemake").write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / "snakemake").chmod(0o755)
+        environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+        done = subprocess.run(
+            [sys.executable, "-m", "kilonode.slurm.head"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert (tmp_path / head.LOCK).exists() is locked
+    assert json.loads((tmp_path / head.LOCK).read_text())["pid"] > 0
