@@ -9,20 +9,21 @@ import sys
 from pathlib import Path
 
 from kilonode.bench._measure import median
+from kilonode.cases import SMALL
 from kilonode.errors import UserError
 from kilonode.records import Json, conditions, figure
 from kilonode.scaling import layout, plan, sanity, start
 from kilonode.scaling.plan import Plan
 from kilonode.scaling.sanity import rate, value
 
-EXAMPLES = """Every layout is trained for a few epochs with several seeds; its rate counts if its loss is right.
+EXAMPLES = f"""Every layout is trained for a few epochs with several seeds; its rate counts if its loss is right.
 The best three and the defaults are then measured again, in turns; the fastest of that second measurement is chosen.
 
 examples:
-  kilonode scaling node --case lhc_events
-  kilonode scaling node --case lhc_events --task classifier --write workflow/profiles/here
-  kilonode run --case lhc_events --profile here            trains with the layout that was written
-  kilonode scaling node --case lhc_events --batch 64,128   also what another global batch would gain
+  kilonode scaling node --case {SMALL}
+  kilonode scaling node --case {SMALL} --task classifier --write workflow/profiles/here
+  kilonode run --case {SMALL} --profile here            trains with the layout that was written
+  kilonode scaling node --case {SMALL} --batch 64,128   also what another global batch would gain
 """
 FINALISTS = 3
 

@@ -7,20 +7,21 @@ import os
 import sys
 from pathlib import Path
 
+from kilonode.cases import SMALL
 from kilonode.errors import UserError
 from kilonode.records import Json, conditions
 from kilonode.scaling import chain, gather, plan, start
 from kilonode.scaling.plan import INPUTS, MODES, Plan
 
-EXAMPLES = """Weak: every rank keeps --batch (the task's own batch, unless given); strong: all ranks share it.
+EXAMPLES = f"""Weak: every rank keeps --batch (the task's own batch, unless given); strong: all ranks share it.
 A run that has a record is not measured again: the same line continues, and once more only gathers.
 
 examples:
-  kilonode scaling run --case lhc_events --ranks 1,2                      this machine
-  kilonode scaling run --case lhc_events --ranks 1,2 --data dummy         the same without reading
-  sbatch -N 64 --wrap "kilonode scaling run --case lhc_events --nodes 1,2,4,8,16,32,64"       inside one allocation
-  kilonode scaling run --case lhc_events --nodes 1,2,4 --submit "-A m0000 -q regular -t 30"   a chain of jobs
-  kilonode scaling predict results/scaling/lhc_events/toy/classifier/weak-real.csv
+  kilonode scaling run --case {SMALL} --ranks 1,2                      this machine
+  kilonode scaling run --case {SMALL} --ranks 1,2 --data dummy         the same without reading
+  sbatch -N 64 --wrap "kilonode scaling run --case {SMALL} --nodes 1,2,4,8,16,32,64"       inside one allocation
+  kilonode scaling run --case {SMALL} --nodes 1,2,4 --submit "-A m0000 -q regular -t 30"   a chain of jobs
+  kilonode scaling predict results/scaling/{SMALL}/toy/classifier/weak-real.csv
 """
 
 

@@ -14,17 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
+from kilonode.cases import SMALL
 from kilonode.comm import CYCLE_MS, GRADIENT_GROUPS
 from kilonode.errors import UserError
 from kilonode.records import Json, conditions, figure, read_json
 from kilonode.scaling import terms
 
-EXAMPLES = """Tensor sizes come from the weights of a training of the case, compute time from its record. Needs
+EXAMPLES = f"""Tensor sizes come from the weights of a training of the case, compute time from its record. Needs
 SimGrid's smpicc and smpirun (Debian: apt-get install libsimgrid-dev).
 
 examples:
-  kilonode scaling simulate --case reactor_neutrinos --ranks 1024 --json
-  kilonode scaling simulate --case reactor_neutrinos --compute-ms 270 --ranks 64
+  kilonode scaling simulate --case {SMALL} --ranks 1024 --json
+  kilonode scaling simulate --case {SMALL} --compute-ms 270 --ranks 64
 """
 SOURCE = Path(__file__).parent / "replay.c"
 NETWORKS = {"aries": (terms.ARIES, "0.5us"), "slingshot": (terms.SLINGSHOT, "0.35us")}
