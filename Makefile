@@ -19,7 +19,7 @@ demo: env ## the whole workflow at laptop size, ends with results/report.html
 test: env ## all tests; those that need Slurm where it can be installed
 	@slurm/testbed/install.sh || [ $$? -eq 2 ]   # 2: not possible here, it said why
 	@envs/simgrid.sh || [ $$? -eq 2 ]
-	.venv/bin/python -m pytest -n 2 --dist loadgroup   # ranks and daemons often wait: two side by side
+	.venv/bin/python -m pytest -n 2   # ranks and daemons often wait: two side by side
 
 test-long: env ## those that take minutes: every fault on the testbed, 64 ranks
 	@slurm/testbed/install.sh

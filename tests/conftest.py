@@ -79,13 +79,27 @@ def toy(tmp_path_factory: pytest.TempPathFactory, kilonode: Run) -> Path:
     return home
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For workers side by side: a file stays together, as do the tests that share a Slurm; the longest come first."""
-    files = [item.path.parent.name if item.get_closest_marker("slurm") else item.path.stem for item in items]
-    for item, group in zip(items, files, strict=True):
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+    """The longest first, so that two workers end together."""
+    items.sort(key=lambda item: scope(item.nodeid) != "tests/slurm")
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give workers whole files, in our order; xdist's own groups do not work with pytest 9."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByScope(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByScope(config, log)
+
+
+def scope(nodeid: str) -> str:
+    """What stays together on one worker: a file, and all that share the machine's one Slurm."""
+    return "tests/slurm" if nodeid.startswith("tests/slurm/") else nodeid.partition("::")[0]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
