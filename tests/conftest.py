@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,12 @@ settings.register_profile("kilonode", derandomize=True, deadline=None)
 settings.load_profile("kilonode")
 
 
+# One thread a process, said before anything starts threads: tests share a small machine, where threads that wait for each
+# other spin (a fit of trees took 190 s instead of 2), and the bits of a training depend on their number.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 # A shell that starts a job in the background makes it ignore Ctrl-C; tests of Ctrl-C need it as a terminal has it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def few_threads() -> Iterator[None]:
-    """One thread a process: tests share a small machine, and the bits of a training depend on it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
 
 
 def _run(*command: str | Path, timeout: float = 120, **options: Any) -> Done:
@@ -80,8 +76,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory, kilonode: Run) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that two workers end together."""
-    items.sort(key=lambda item: scope(item.nodeid) != "tests/slurm")
+    """Files with slow tests first, so that two workers end together."""
+    slow = {scope(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (scope(item.nodeid) != "tests/slurm", scope(item.nodeid) not in slow))
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

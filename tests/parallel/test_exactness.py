@@ -29,8 +29,10 @@ VARIANTS = ("in pieces", "normalised", "lars", "lamb")
 PIECES, NORMALISED, LARS, LAMB = ([f"{case} {task} {variant}" for case, task in FIRST] for variant in VARIANTS)
 ASKED = [*TASKS, *((*what, variant) for what in FIRST for variant in VARIANTS)]
 TOLERANCE = 1e-5
-ALLOWED = {"whole": TOLERANCE, "last": TOLERANCE, "weights": 10 * TOLERANCE}
-"""Ten steps of Adam divide small gradients, and their rounding, by their size: of many weights a few go astray."""
+ALLOWED = {"whole": TOLERANCE, "last": TOLERANCE, "weights": 100 * TOLERANCE}
+"""Gradients are the claim. Ten steps of Adam at a high rate divide small gradients, and their rounding, by their size,
+and a rectifier's input that is rounded over zero changes them at once: 2.5e-4 was seen, and 7e-6 in the loss."""
+LOSS = 10 * TOLERANCE
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ def test_ranks_give_the_numbers_of_one(size: int, task: str, computed: Compute) 
     for name, allowed in ALLOWED.items():
         assert np.isfinite(alone[f"{task} {name}"]).all()
         assert MEASURE[name](many[f"{task} {name}"], alone[f"{task} {name}"]) < allowed, name
-    assert many[f"{task} validation"] == pytest.approx(alone[f"{task} validation"], rel=1e-6)
+    assert many[f"{task} validation"] == pytest.approx(alone[f"{task} validation"], rel=LOSS)
     assert many[f"{task} agree"] == 1  # all ranks have the same bits of both
 
 

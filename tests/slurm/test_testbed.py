@@ -177,7 +177,7 @@ def test_up_recovers_from_killed_daemons(breakable: Command, bystander: subproce
 
 def test_a_killed_node_takes_its_tasks_along_and_comes_back(breakable: Command, tmp_path: Path) -> None:
     script = tmp_path / "sleepers.sh"
-    script.write_text("#!/bin/bash\nsrun -N4 sleep 4243\n")
+    script.write_text("#!/bin/bash\nsrun -N4 sh -c 'exec sleep 4243'\n")
     output("sbatch", "-N4", "--exclusive", "--output=/dev/null", str(script))
     wait_for(lambda: len(living("sleep 4243")) == 4)
     assert breakable("kill", "nid0003").stdout == "killed nid0003, 1 steps and 1 processes of its tasks\n"
@@ -191,7 +191,8 @@ def test_a_killed_node_takes_its_tasks_along_and_comes_back(breakable: Command, 
 
 
 def test_slurmctld_takes_up_the_jobs_that_it_had(breakable: Command) -> None:
-    (job,) = output("sbatch", "--parsable", "-N1", "--output=/dev/null", "--wrap=sleep 3")
+    (job,) = output("sbatch", "--parsable", "-N1", "--output=/dev/null", "--wrap=sleep 9")
+    time.sleep(6)  # slurmctld saves what it knows within 5 s; killed earlier, it would take ended jobs for running ones
     assert breakable("kill", "slurmctld").returncode == 0
     assert breakable("start", "slurmctld").stdout == "started slurmctld\n"
     wait_for(lambda: output("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T") == ["COMPLETED"])

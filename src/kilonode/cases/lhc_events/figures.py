@@ -141,7 +141,7 @@ def network(layers: np.ndarray) -> Figure:
 
 def roc(search: Curves, group: np.ndarray) -> Figure:
     """Share of signal against share of background on a logarithmic axis, with the published cuts as a star."""
-    figure = Figure(figsize=(6.6, 5.2), layout="constrained", dpi=panels.DPI)
+    figure = Figure(figsize=(6.6, 5.8), layout="constrained", dpi=panels.DPI)
     axes = figure.subplots()
     lowest = 0.1
     for position, method in enumerate(name for name in ROC_METHODS if name in search):
@@ -162,7 +162,7 @@ def roc(search: Curves, group: np.ndarray) -> Figure:
     axes.set(xscale="log", xlim=(max(lowest / 3, 1e-5), 1), ylim=(0, 1.02))
     axes.set(xlabel="background kept (share of preselected, weighted)", ylabel="signal kept (share of preselected)")
     axes.set_title("Search without pile-up", fontsize="medium")
-    axes.legend(fontsize="x-small", loc="lower right", framealpha=0.6)
+    figure.legend(fontsize="x-small", loc="outside lower center", ncols=3)
     return figure
 
 
