@@ -22,8 +22,8 @@ settings.register_profile("kilonode", derandomize=True, deadline=None)
 settings.load_profile("kilonode")
 
 
-# One thread a process, said before anything starts threads: tests share a small machine, where threads that wait for each
-# other spin (a fit of trees took 190 s instead of 2), and the bits of a training depend on their number.
+# One thread a process, said before anything starts threads: tests share a small machine, where threads that wait for
+# each other spin (a fit of trees took 190 s instead of 2), and the bits of a training depend on their number.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # A shell that starts a job in the background makes it ignore Ctrl-C; tests of Ctrl-C need it as a terminal has it.
