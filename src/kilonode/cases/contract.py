@@ -82,6 +82,21 @@ class Case:
         return import_module(name) if find_spec(name) else None
 
 
+def chosen(task: str, settings: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Model settings of a task, completed by the case's defaults (task -> setting -> value).
+
+    Raises
+    ------
+    ValueError
+        An unknown task or setting.
+    """
+    if task not in defaults:
+        raise ValueError(f"task needs one of {sorted(defaults)}, got {task!r}")
+    if unknown := set(settings) - set(defaults[task]):
+        raise ValueError(f"model settings of {task} need keys among {sorted(defaults[task])}, got {sorted(unknown)}")
+    return {**defaults[task], **settings}
+
+
 @dataclass(frozen=True)
 class Batch:
     """One rank's share of a global batch.

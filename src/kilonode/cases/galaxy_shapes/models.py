@@ -18,12 +18,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kilonode.cases.contract import Batch, Model
+from kilonode.cases.contract import Batch, Model, chosen
 from kilonode.cases.layers import uniform
 
-DEFAULTS: dict[str, Any] = {
-    "latent": 16, "width": 16, "augment": True, "slope": 0.1, "draws": 100,
-}  # fmt: skip
+DEFAULTS = {"density": {"latent": 16, "width": 16, "augment": True, "slope": 0.1, "draws": 100}}
 STAGES = (1, 2, 4, 4)
 """Filters of the four halvings, in units of the width."""
 HIDDEN = 8
@@ -62,17 +60,13 @@ def build(task: str, settings: Mapping[str, Any], shape: tuple[int, int, int]) -
     ValueError
         An unknown task or setting, or a value outside its range.
     """
-    if task != "density":
-        raise ValueError(f"task needs 'density', got {task!r}")
-    if unknown := set(settings) - set(DEFAULTS):
-        raise ValueError(f"model settings of density need keys among {sorted(DEFAULTS)}, got {sorted(unknown)}")
-    chosen = {**DEFAULTS, **settings}
+    settings = chosen(task, settings, DEFAULTS)
     for name, least in {"latent": 1, "width": 1, "draws": 1}.items():
-        if chosen[name] < least:
-            raise ValueError(f"model setting {name} needs at least {least}, got {chosen[name]}")
+        if settings[name] < least:
+            raise ValueError(f"model setting {name} needs at least {least}, got {settings[name]}")
     if min(shape[1:]) < 9:
         raise ValueError(f"images need at least 9 rows and columns, got {tuple(shape[1:])}")
-    return VAE(shape, **chosen)
+    return VAE(shape, **settings)
 
 
 class Encoder(nn.Module):

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kilonode.cases.contract import Batch, Model
+from kilonode.cases.contract import Batch, Model, chosen
 from kilonode.cases.layers import PeriodicConv2d, uniform
 
 STAGES = {"dense": 3, "pooled": 5}
@@ -53,20 +53,15 @@ def build(task: str, settings: Mapping[str, Any], shape: tuple[int, int, int]) -
     ValueError
         An unknown task, setting or choice, or a shape too small to pool.
     """
-    if task not in DEFAULTS:
-        raise ValueError(f"task needs one of {sorted(DEFAULTS)}, got {task!r}")
-    unknown = set(settings) - set(DEFAULTS[task])
-    if unknown:
-        raise ValueError(f"model settings of {task} need keys among {sorted(DEFAULTS[task])}, got {sorted(unknown)}")
-    chosen = {**DEFAULTS[task], **settings}
+    settings = chosen(task, settings, DEFAULTS)
     if task == "anomaly":
-        return Autoencoder(shape, chosen["filters"], chosen["code"], chosen["periodic"])
-    if chosen["variant"] not in STAGES:
-        raise ValueError(f"model setting variant needs one of {tuple(STAGES)}, got {chosen['variant']!r}")
-    smallest = 2 ** STAGES[chosen["variant"]]
+        return Autoencoder(shape, settings["filters"], settings["code"], settings["periodic"])
+    if settings["variant"] not in STAGES:
+        raise ValueError(f"model setting variant needs one of {tuple(STAGES)}, got {settings['variant']!r}")
+    smallest = 2 ** STAGES[settings["variant"]]
     if min(shape[1:]) < smallest:
-        raise ValueError(f"variant {chosen['variant']} needs {smallest} rows and columns, got {tuple(shape[1:])}")
-    return Classifier(shape, chosen)
+        raise ValueError(f"variant {settings['variant']} needs {smallest} rows and columns, got {tuple(shape[1:])}")
+    return Classifier(shape, settings)
 
 
 class Classifier(nn.Module):

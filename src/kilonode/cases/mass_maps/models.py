@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kilonode.cases.contract import Batch, Model
+from kilonode.cases.contract import Batch, Model, chosen
 from kilonode.cases.layers import Corruption, uniform
 
 HALVINGS = 4
@@ -54,20 +54,15 @@ def build(task: str, settings: Mapping[str, Any], shape: tuple[int, int, int]) -
         An unknown task or setting, or a shape the network cannot take.
     """
     kind = task.partition("_")[0]
-    if kind not in DEFAULTS:
-        raise ValueError(f"task needs one of {sorted(DEFAULTS)}, got {task!r}")
-    unknown = set(settings) - set(DEFAULTS[kind])
-    if unknown:
-        raise ValueError(f"model settings of {task} need keys among {sorted(DEFAULTS[kind])}, got {sorted(unknown)}")
-    chosen = {**DEFAULTS[kind], **settings}
+    settings = chosen(kind, settings, DEFAULTS)
     if any(side % 2**HALVINGS for side in shape[1:]):
         raise ValueError(f"a map needs sides that are multiples of {2**HALVINGS}, got {tuple(shape)}")
-    filters, augment = chosen["filters"], chosen["augment"]
+    filters, augment = settings["filters"], settings["augment"]
     network: Autoencoder | Classifier
     if kind == "classifier":
-        network = Classifier(shape, filters, chosen["features"], chosen["classes"], chosen["pooled"], augment)
+        network = Classifier(shape, filters, settings["features"], settings["classes"], settings["pooled"], augment)
     else:
-        network = Autoencoder(shape, filters, chosen["code"], Corruption(chosen["corruption"]), augment)
+        network = Autoencoder(shape, filters, settings["code"], Corruption(settings["corruption"]), augment)
     network.apply(_he)
     if isinstance(network, Autoencoder):
         nn.init.zeros_(network.coarse_from_code.weight)  # begins at the mean, not at noise

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kilonode.cases.contract import Batch, Model
+from kilonode.cases.contract import Batch, Model, chosen
 from kilonode.cases.layers import Corruption, PeriodicConv2d
 
 ORIGINAL_HW = (8, 24)
@@ -51,21 +51,16 @@ def build(task: str, settings: Mapping[str, Any], shape: tuple[int, int, int]) -
     ValueError
         An unknown task, setting or choice, or a shape the variant cannot take.
     """
-    if task not in DEFAULTS:
-        raise ValueError(f"task needs one of {sorted(DEFAULTS)}, got {task!r}")
-    unknown = set(settings) - set(DEFAULTS[task])
-    if unknown:
-        raise ValueError(f"model settings of {task} need keys among {sorted(DEFAULTS[task])}, got {sorted(unknown)}")
-    chosen = {**DEFAULTS[task], **settings}
+    settings = chosen(task, settings, DEFAULTS)
     if task == "classifier":
-        return Classifier(shape, chosen["filters"], chosen["features"], chosen["classes"], chosen["periodic"])
+        return Classifier(shape, settings["filters"], settings["features"], settings["classes"], settings["periodic"])
     for name, allowed in {"variant": ("periodic", "original"), "mask": ("shared", "independent")}.items():
-        if chosen[name] not in allowed:
-            raise ValueError(f"model setting {name} needs one of {allowed}, got {chosen[name]!r}")
-    corruption = Corruption(chosen["corruption"], per_channel=chosen["mask"] == "independent")
-    if chosen["variant"] == "original":
-        return OriginalAutoencoder(shape, chosen["filters"], chosen["code"], corruption)
-    return Autoencoder(shape, chosen["filters"], chosen["code"], corruption, chosen["periodic"])
+        if settings[name] not in allowed:
+            raise ValueError(f"model setting {name} needs one of {allowed}, got {settings[name]!r}")
+    corruption = Corruption(settings["corruption"], per_channel=settings["mask"] == "independent")
+    if settings["variant"] == "original":
+        return OriginalAutoencoder(shape, settings["filters"], settings["code"], corruption)
+    return Autoencoder(shape, settings["filters"], settings["code"], corruption, settings["periodic"])
 
 
 class Encoder(nn.Module):
