@@ -104,7 +104,7 @@ def test_an_error_on_one_rank_ends_all(where: str, ranks: Start, tmp_path: Path)
     """Before MPI starts, while the others wait, and when they have ended."""
     start = time.monotonic()
     done = ranks(3, "fail", tmp_path, where, 1)
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 60
     assert done.returncode == 2
     said = {line for line in done.stderr.splitlines() if "expected peace" in line}  # mpiexec forwarded it twice once
     assert said == {"rank 1: expected peace, got trouble (here); go on"}
