@@ -231,7 +231,7 @@ def test_trouble_on_one_rank_ends_all_with_one_message(mpiexec: Run, toy: Path, 
     start = time.monotonic()
     paths = ("--raw", toy / "raw/index.json", "--output", tmp_path / "index.json")
     done = mpiexec(3, "-c", PLANTED, "2", "preprocess", *CASE, "singles", *paths)
-    assert time.monotonic() - start < 90
+    assert time.monotonic() - start < 30
     assert done.returncode == 2, done
     said = [line for line in done.stderr.splitlines() if not line.endswith(" left")]  # a slow machine shows progress
     assert said == [f"kilonode: expected no trouble, got some ({tmp_path / 'test-00000.h5'})"]

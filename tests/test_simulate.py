@@ -224,7 +224,7 @@ def test_trouble_on_one_rank_ends_all_with_one_message(
     start = time.monotonic()
     arguments = ("simulate", *CASE, "--output", tmp_path / "raw/index.json")
     done = mpiexec(3, "-c", PLANTED, "1", "shard_00004", mishap, *arguments)
-    assert time.monotonic() - start < 90
+    assert time.monotonic() - start < 30
     assert done.returncode == code, done
     line = "expected no trouble, got some" if mishap == "user" else "ZeroDivisionError: planted"
     assert done.stderr.count(line) == 1

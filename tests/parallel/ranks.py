@@ -104,9 +104,25 @@ def smoke(folder: Path) -> None:
     write(ranks, folder, [hvd.mpi_built(), hvd.mpi_threads_supported(), hvd.size(), total, refused])
 
 
+class Told:
+    """A stream that keeps what this rank itself writes, whatever the launcher makes of it."""
+
+    def __init__(self, stream: Any, path: Path) -> None:
+        self.stream, self.path = stream, path
+
+    def write(self, text: str) -> int:
+        with self.path.open("a") as file:
+            file.write(text)
+        return int(self.stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 def fail(folder: Path, where: str, who: str) -> None:
     """A verb that fails before or after MPI starts, on all ranks or on one, for which the others wait or do not."""
     me = int(os.environ["PMI_RANK"])
+    sys.stderr = Told(sys.stderr, folder / f"told.{me}")  # type: ignore[assignment]
     concerned = who in ("all", "each", str(me))
 
     def run(**_: object) -> None:

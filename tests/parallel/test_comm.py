@@ -104,10 +104,10 @@ def test_an_error_on_one_rank_ends_all(where: str, ranks: Start, tmp_path: Path)
     """Before MPI starts, while the others wait, and when they have ended."""
     start = time.monotonic()
     done = ranks(3, "fail", tmp_path, where, 1)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 15
     assert done.returncode == 2
-    said = {line for line in done.stderr.splitlines() if "expected peace" in line}  # mpiexec forwarded it twice once
-    assert said == {"rank 1: expected peace, got trouble (here); go on"}
+    told = "".join(path.read_text() for path in tmp_path.glob("told.*"))  # mpiexec forwarded the same line twice once
+    assert told.count("expected peace, got trouble (here); go on") == 1
     assert done.stderr.startswith("rank 1: expected peace")
     assert "Traceback" not in done.stderr
 
