@@ -166,7 +166,7 @@ def exact(folder: Path, stores: str, backend: str, asked: str) -> None:
     found: dict[str, np.ndarray] = {}
     for case, task, variant in json.loads(asked):
         settings = config.task(case, "toy", task)
-        settings["training"].update(batch=BATCH, epochs=1, clip=None, lr=0.01, warmup_epochs=0)
+        settings["training"].update(batch=BATCH, epochs=1, clip=None, lr=0.001, warmup_epochs=0)
         settings["training"]["accumulate"] = 3 if variant == "in pieces" else 1
         if variant in ("lars", "lamb"):
             settings["training"].update(optimizer=variant, weight_decay=0.01)

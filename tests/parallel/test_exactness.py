@@ -29,10 +29,10 @@ VARIANTS = ("in pieces", "normalised", "lars", "lamb")
 PIECES, NORMALISED, LARS, LAMB = ([f"{case} {task} {variant}" for case, task in FIRST] for variant in VARIANTS)
 ASKED = [*TASKS, *((*what, variant) for what in FIRST for variant in VARIANTS)]
 TOLERANCE = 1e-5
-ALLOWED = {"whole": TOLERANCE, "last": TOLERANCE, "weights": 100 * TOLERANCE}
-"""Gradients are the claim. Ten steps of Adam at a high rate divide small gradients, and their rounding, by their size,
-and a rectifier's input that is rounded over zero changes them at once: 2.5e-4 was seen, and 7e-6 in the loss."""
-LOSS = 10 * TOLERANCE
+ALLOWED = {"whole": TOLERANCE, "last": TOLERANCE, "weights": 10 * TOLERANCE}
+"""Ten steps of Adam divide small gradients, and their rounding, by their size: 1.1e-5 was seen."""
+LOSS = 5e-6
+"""Of the validation loss, relative: 1.6e-6 was seen, after ten steps of the largest network."""
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,6 @@ def deviation(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
-def distance(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Of two vectors, in units of the length of the second."""
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
-
-
-MEASURE = {"whole": deviation, "last": deviation, "weights": distance}
-
-
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_the_shares_are_uneven_and_some_are_empty(size: int, computed: Compute) -> None:
     """Of batches of 13 and one of 1."""
@@ -82,7 +74,7 @@ def test_ranks_give_the_numbers_of_one(size: int, task: str, computed: Compute) 
     alone, many = computed(1), computed(size)
     for name, allowed in ALLOWED.items():
         assert np.isfinite(alone[f"{task} {name}"]).all()
-        assert MEASURE[name](many[f"{task} {name}"], alone[f"{task} {name}"]) < allowed, name
+        assert deviation(many[f"{task} {name}"], alone[f"{task} {name}"]) < allowed, name
     assert many[f"{task} validation"] == pytest.approx(alone[f"{task} validation"], rel=LOSS)
     assert many[f"{task} agree"] == 1  # all ranks have the same bits of both
 
@@ -99,7 +91,7 @@ def test_pieces_give_the_numbers_of_the_whole(task: str, size: int, computed: Co
     """Four ranks have shares of three and four samples, and at the end of one and none: fewer than pieces."""
     whole, pieces = task.replace("in pieces", "plain"), computed(size)
     for name, allowed in ALLOWED.items():
-        assert MEASURE[name](pieces[f"{task} {name}"], computed(1)[f"{whole} {name}"]) < allowed, name
+        assert deviation(pieces[f"{task} {name}"], computed(1)[f"{whole} {name}"]) < allowed, name
 
 
 @pytest.mark.parametrize("task", NORMALISED)
@@ -112,7 +104,7 @@ def test_normalising_over_one_ranks_samples_would_be_seen(task: str, computed: C
 def test_back_ends_agree(task: str, computed: Compute) -> None:
     horovod, mpi4py = (computed(2, backend) for backend in BACKENDS)
     for name, allowed in ALLOWED.items():
-        assert MEASURE[name](mpi4py[f"{task} {name}"], horovod[f"{task} {name}"]) < allowed, name
+        assert deviation(mpi4py[f"{task} {name}"], horovod[f"{task} {name}"]) < allowed, name
     assert mpi4py[f"{task} validation"] == horovod[f"{task} validation"]
 
 

@@ -21,6 +21,7 @@ import argparse
 import json
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from kilonode.records import Json
 
@@ -32,23 +33,30 @@ def names() -> list[str]:
 
 def parser(what: str) -> argparse.ArgumentParser:
     """The command line of one benchmark."""
-    module = import_module(f"{__name__}.{what}")
-    own = argparse.ArgumentParser(prog=f"kilonode bench {what}", description=str(module.__doc__).partition("\n\n")[0])
+    return command_line(f"bench {what}", import_module(f"{__name__}.{what}"))
+
+
+def run(what: str, options: list[str]) -> int:
+    """Carry out one of ``names()`` with the words of its own command line; its exit status."""
+    return carry_out(f"bench {what}", import_module(f"{__name__}.{what}"), options)
+
+
+def command_line(verb: str, module: ModuleType) -> argparse.ArgumentParser:
+    """What ``kilonode VERB`` takes, for a module with ``arguments`` and perhaps ``EXAMPLES``."""
+    own = argparse.ArgumentParser(
+        prog=f"kilonode {verb}",
+        description=str(module.__doc__).partition("\n\n")[0],
+        epilog=getattr(module, "EXAMPLES", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     own.add_argument("--json", dest="json_output", action="store_true", help="one JSON object (schemas/bench.json)")
     own.add_argument("--strict", action="store_true", help="exit 1 if a target is missed")
     module.arguments(own)
     return own
 
 
-def run(what: str, options: list[str]) -> int:
+def carry_out(verb: str, module: ModuleType, options: list[str]) -> int:
     """Measure, check the result against the schema and print it.
-
-    Parameters
-    ----------
-    what : str
-        One of ``names()``.
-    options : list of str
-        Words of its own command line.
 
     Returns
     -------
@@ -57,9 +65,9 @@ def run(what: str, options: list[str]) -> int:
     """
     from kilonode import config
 
-    chosen = parser(what).parse_args(options)
-    found: Json = {"bench": what, **import_module(f"{__name__}.{what}").run(chosen)}
-    config.check(found, config.schema("bench"), f"bench {what}")
+    chosen = command_line(verb, module).parse_args(options)
+    found: Json = {"bench": verb.removeprefix("bench "), **module.run(chosen)}
+    config.check(found, config.schema("bench"), verb)
     print(json.dumps(found, sort_keys=True) if chosen.json_output else table(found["figures"]))
     return int(chosen.strict and any(row["met"] is False for row in found["figures"]))
 
