@@ -94,13 +94,35 @@ class Allocation:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    @property
+    def submit_mode(self) -> list[str]:
+        """A head of submit mode that trains on two nodes."""
+        # all of it: what is given here replaces the profile's whole block
+        two = (
+            *("train:nodes=2", "train:tasks=2", "train:cpus_per_task=8", "train:mpi='yes'"),
+            "train:launch='srun --mpi=pmi2 --kill-on-bad-exit=1'",
+            "train:layout='-N 2 -n 2 -c 8'",
+        )
+        profile = f"--workflow-profile={REPOSITORY}/workflow/profiles/slurm"
+        quick = (
+            "--slurm-no-account",
+            "--slurm-init-seconds-before-status-checks=2",
+            "--seconds-between-status-checks=2",
+        )
+        head = [sys.executable, "-m", "kilonode.slurm.head"]
+        return [*head, profile, *quick, "--latency-wait=5", "--set-resources", *two, *WORDS]
+
     def begin(self, *options: str, step_s: float = 0.4) -> str:
         """The same, and wait until it is in the midst of its second epoch."""
         self.plan(step_s)
         job = self.submit(*options)
+        self.has_begun()
+        return job
+
+    def has_begun(self) -> None:
+        """Wait for the second epoch; whatever starts later does not linger."""
         wait_for(lambda: (self.state / "metrics.jsonl").exists(), 90, self.logs)
         self.plan()
-        return job
 
     def end(self, job: str, seconds: float = 150) -> str:
         """Wait until a job has ended for good; its last state."""

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,23 +61,39 @@ def test_a_dead_head_is_named_and_followed(tmp_path: Path) -> None:
     assert head.take(tmp_path, mine) is None
 
 
-def test_what_a_dead_head_left_running_is_ended(tmp_path: Path) -> None:
-    code = "import os, time; os.setpgid(0, 0); os.fork() and print(flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as left:
-        assert left.stdout is not None
-        left.stdout.readline()
-        os.kill(left.pid, signal.SIGKILL)  # its child goes on, in the group of its number
-        left.wait()
-    (tmp_path / head.SNAKEMAKE_LOCKS).mkdir(parents=True)
+def test_what_a_dead_head_left_running_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = head.me({})
-    assert head._begun_by(left.pid)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(head, "SAVE_S", 0.1)
-        began = time.monotonic()
-        head.succeed(replace(mine, pid=left.pid), mine, tmp_path)
-    assert time.monotonic() - began < 20
-    assert not head._begun_by(left.pid)
+    dead = replace(mine, start=mine.start - 1)
+    name, _, value = dead.mark.decode().partition("=")
+    (tmp_path / head.SNAKEMAKE_LOCKS).mkdir(parents=True)
+    monkeypatch.setattr(head, "SAVE_S", 0.1)
+    with (
+        subprocess.Popen(["sleep", "60"], env={**os.environ, name: value}) as left,
+        subprocess.Popen(["sleep", "60"], env={**os.environ, name: value + "1"}) as another,
+    ):
+        assert head._begun_by(dead) == [left.pid]
+        head.succeed(dead, mine, tmp_path)
+        assert left.wait(20) == -signal.SIGTERM
+        assert another.poll() is None
+        another.kill()
+    assert head._begun_by(dead) == []
     assert not (tmp_path / head.SNAKEMAKE_LOCKS).exists()
+
+
+def test_jobs_that_a_dead_head_submitted_are_saved_then_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of this folder alone, and none of other programs."""
+    run = "0123abcd-0123-0123-0123-0123456789ab"
+    rows = [f"11|{run}|{tmp_path}", f"12|kilonode|{tmp_path}", f"13|{run}|{tmp_path}/other"]
+    (tmp_path / "squeue").write_text("#!/bin/sh\n" + "\n".join(f"echo '{row}'" for row in rows))
+    (tmp_path / "scancel").write_text(f"#!/bin/sh\necho $* >> {tmp_path}/said\n")
+    for name in ("squeue", "scancel"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(head, "SAVE_S", 0.1)
+    monkeypatch.setattr(head, "END_S", 0.1)
+    mine = head.me({})
+    head.succeed(replace(mine, start=mine.start - 1), mine, tmp_path)
+    assert (tmp_path / "said").read_text().splitlines() == ["--signal=USR1 11", "11"]
 
 
 def test_snakemake_s_exit_status_is_the_head_s(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import small_train
-from small_faults import REPOSITORY, WORDS, Allocation, job_state, output, restarts, wait_for
+from small_faults import Allocation, job_state, output, restarts, wait_for
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(400)]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -84,6 +84,25 @@ def test_a_killed_head_is_succeeded(whom: str, allocation: Allocation, proven: C
 
 
 @pytest.mark.long
+def test_a_killed_head_of_submit_mode_is_succeeded(allocation: Allocation, proven: Callable[[str], None]) -> None:
+    """Its job would go on and write where the next one writes."""
+    allocation.plan(0.4)
+    command, environment = allocation.submit_mode, allocation.environment
+    with subprocess.Popen(command, cwd=allocation.folder, env=environment, stderr=subprocess.PIPE) as first:
+        allocation.has_begun()
+        child = int(output("ps", "-o", "pid=", "--ppid", str(first.pid)).split()[0])
+        for pid in (first.pid, child):
+            os.kill(pid, signal.SIGKILL)
+    (job,) = output("squeue", "--noheader", "--format=%i").split()
+    assert job_state(job) == "RUNNING"
+    done = subprocess.run(command, cwd=allocation.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"head: process {first.pid} (job none) ended before its work; going on" in done.stderr
+    assert job_state(job) != "RUNNING"
+    proven(f"the head of submit mode killed (SIGKILL); its job {job} was saved and succeeded")
+
+
+@pytest.mark.long
 def test_the_time_limit_is_no_end(allocation: Allocation, proven: Callable[[str], None]) -> None:
     allocation.plan(step_s=4.0)
     job = allocation.submit("--time=2", "--signal=B:USR1@80")
@@ -151,15 +170,7 @@ def test_accounting_may_be_absent(allocation: Allocation, proven: Callable[[str]
     asked = subprocess.run(["sacct"], capture_output=True, text=True, check=False)
     assert asked.returncode != 0
     allocation.plan()
-    # all of it: what is given here replaces the profile's whole block
-    two = (
-        *("train:nodes=2", "train:tasks=2", "train:cpus_per_task=8", "train:mpi='yes'"),
-        "train:launch='srun --mpi=pmi2 --kill-on-bad-exit=1'",
-        "train:layout='-N 2 -n 2 -c 8'",
-    )
-    quick = ("--slurm-no-account", "--slurm-init-seconds-before-status-checks=2", "--seconds-between-status-checks=2")
-    profile = f"--workflow-profile={REPOSITORY}/workflow/profiles/slurm"
-    command = ["snakemake", profile, *quick, "--latency-wait=5", "--set-resources", *two, *WORDS]
+    command = allocation.submit_mode
     done = subprocess.run(
         command, cwd=allocation.folder, env=allocation.environment, capture_output=True, text=True, check=False
     )

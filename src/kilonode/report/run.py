@@ -13,7 +13,7 @@ from kilonode import cases, config
 from kilonode.errors import UserError, near
 from kilonode.records import Json, write_json
 
-STAGES = ("simulate", "ingest", "preprocess", "train", "evaluate", "explain", "gather", "report")
+STAGES = ("simulate", "ingest", "preprocess", "tune", "train", "evaluate", "explain", "gather", "report")
 
 
 def run(
@@ -56,6 +56,9 @@ def run(
     if not dry_run:
         _check_launchers(home, profile, path)
     print(shlex.join(command), flush=True)
+    if not dry_run and "executor" in config.read_yaml(_profile(home, profile) / "profile.yaml"):
+        # Its jobs outlive a head that is killed: the next one ends them before it goes on.
+        command = [sys.executable, "-m", "kilonode.slurm.head", *command[1:]]
     status = subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode
     if status == 0 and not dry_run and not until:
         print(f"report: {Path(settings['report']).resolve()}")

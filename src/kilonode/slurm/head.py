@@ -2,7 +2,8 @@
 
 Snakemake locks its folder, but a head that was killed leaves the lock behind and waits for a person to take it away.
 Here the lock says whose it is, so that a second head is refused while the first lives, and a dead one is succeeded:
-what it left running in this allocation is asked to save itself, ended, and only then is the work taken up.
+what it left running, steps of this allocation or jobs of its own, is asked to save itself, ended, and only then is the
+work taken up.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -23,8 +25,12 @@ from pathlib import Path
 from kilonode.errors import EXIT_USER, UserError
 
 LOCK, SNAKEMAKE_LOCKS = Path(".snakemake/kilonode-head.json"), Path(".snakemake/locks")
-SAVE_S = 60.0
-"""What a dead head left running has so long to save itself and end."""
+SAVE_S, END_S = 60.0, 5.0
+"""What a dead head left running has so long to save itself and end, and so long after a signal that ends it."""
+MARK = "KILONODE_HEAD"
+"""Variable by which a process is known as begun by a head."""
+RUN_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Snakemake's executor names the jobs of a run by a UUID."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ class Head:
     start: int
     job: str
     restarts: str
+
+    @property
+    def mark(self) -> bytes:
+        """What the environment of everything that it begins holds."""
+        return f"{MARK}={self.host}.{self.pid}.{self.start}".encode()
 
 
 def me(environment: Mapping[str, str]) -> Head:
@@ -131,39 +142,66 @@ def _read(lock: Path) -> Head | None:
 def succeed(other: Head, mine: Head, folder: Path) -> None:
     """End what a dead head left running, and take away Snakemake's lock.
 
-    After a requeue nothing runs. In the same allocation steps go on without their head; training among them is saved.
+    After a requeue nothing runs. In the same allocation steps go on without their head, outside of one the jobs that it
+    submitted; training among them is saved.
     """
     print(f"head: process {other.pid} (job {other.job or 'none'}) ended before its work; going on", file=sys.stderr)
-    if other.job == mine.job and other.restarts == mine.restarts:
-        if mine.job and shutil.which("scancel"):
-            subprocess.run(["scancel", "--signal=USR1", mine.job], check=False)
-        for number, patience_s in ((0, SAVE_S), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(other.pid, number)
-            deadline = time.monotonic() + patience_s
-            while _begun_by(other.pid) and time.monotonic() < deadline:
-                time.sleep(0.2)
+    if (other.job, other.restarts) == (mine.job, mine.restarts):
+        jobs = _submitted(folder)
+        _cancel("--signal=USR1", *jobs, *filter(None, [mine.job]))
+        _wait(other, folder, SAVE_S)
+        _cancel(*jobs)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in _begun_by(other):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            _wait(other, folder, END_S)
     shutil.rmtree(folder / SNAKEMAKE_LOCKS, ignore_errors=True)
 
 
-def _begun_by(head: int) -> bool:
-    """Whether something runs that a head began: it made a group of its own number."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
+def _begun_by(head: Head) -> list[int]:
+    """What runs on this host that a head began."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(path.parent.name)
         with contextlib.suppress(OSError):
-            state, _, group = path.read_text(errors="replace").rsplit(")", 1)[1].split()[:3]
-            if int(group) == head and state not in "ZX":
-                return True
-    return False
+            if head.mark in path.read_bytes().split(b"\0") and started(pid) >= 0 and pid != os.getpid():
+                found.append(pid)
+    return found
+
+
+def _submitted(folder: Path) -> list[str]:
+    """Numbers of the Slurm jobs that heads of this folder submitted."""
+    if shutil.which("squeue") is None:
+        return []
+    command = ["squeue", "--me", "--noheader", "--format=%i|%j|%Z"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    rows = [line.split("|", 2) for line in done.stdout.splitlines()]
+    return [job for job, name, where in rows if RUN_NAME.fullmatch(name) and Path(where) == folder.resolve()]
+
+
+def _cancel(*words: str) -> None:
+    """Signal or end jobs, where there are any."""
+    if any(word.isdigit() for word in words):
+        subprocess.run(["scancel", *words], check=False)
+
+
+def _wait(other: Head, folder: Path, seconds: float) -> None:
+    """Until nothing is left of a head, at most so long."""
+    deadline = time.monotonic() + seconds
+    while (_begun_by(other) or _submitted(folder)) and time.monotonic() < deadline:
+        time.sleep(min(1.0, seconds))
 
 
 def run(words: list[str]) -> int:
     """Run Snakemake to its end; its exit status, 128 + n where signal n killed it."""
     folder, mine = Path.cwd(), me(os.environ)
-    os.setpgid(0, 0)  # what runs below can be found by this number when this process is gone
     if other := take(folder, mine):
         succeed(other, mine, folder)
-    child = subprocess.Popen(["snakemake", *words])
+    name, _, value = mine.mark.decode().partition("=")
+    child = subprocess.Popen(["snakemake", *words], env={**os.environ, name: value})
     signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
+    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal tells Snakemake, too, which ends its jobs
     status = child.wait()
     if status >= 0:  # else the lock stays: whoever comes next has to look after what is left
         (folder / LOCK).unlink(missing_ok=True)
