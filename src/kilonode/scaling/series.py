@@ -20,7 +20,7 @@ examples:
   kilonode scaling run --case {SMALL} --ranks 1,2                      this machine
   kilonode scaling run --case {SMALL} --ranks 1,2 --data dummy         the same without reading
   sbatch -N 64 --wrap "kilonode scaling run --case {SMALL} --nodes 1,2,4,8,16,32,64"       inside one allocation
-  kilonode scaling run --case {SMALL} --nodes 1,2,4 --submit "-A m0000 -q regular -t 30"   a chain of jobs
+  kilonode scaling run --case {SMALL} --nodes 1,2,4 --submit="-A m0000 -q regular -t 30"   a chain of jobs
   kilonode scaling predict results/scaling/{SMALL}/toy/classifier/weak-real.csv
 """
 
