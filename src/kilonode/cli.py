@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
-from kilonode import __version__, bench, scaling
+from kilonode import __version__, bench, scaling, tuning
 from kilonode.errors import EXIT_USER, UserError
 
 EXAMPLES = """examples:
@@ -37,6 +37,10 @@ def _paths(parser: Add, **help_of: str) -> None:
         parser.add_argument(
             f"--{name.replace('_', '-')}", dest=name, required=True, type=Path, metavar="PATH", help=text
         )
+
+
+def _tuned(parser: Add) -> None:
+    parser.add_argument("--tuned", type=Path, metavar="PATH", help="folder of searches; the best configuration is used")
 
 
 def _simulate(parser: Add) -> None:
@@ -69,6 +73,7 @@ def _train(parser: Add) -> None:
     _case(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order and noise (default 0)")
     _paths(parser, store="index of the store", state="folder for checkpoints and records; a rerun continues from it")
+    _tuned(parser)
     parser.add_argument(
         "--backend", choices=("horovod", "mpi4py"), default="horovod", help="who adds gradients (default horovod)"
     )
@@ -104,6 +109,7 @@ def _evaluate(parser: Add) -> None:
         output="record to write",
         curves="scores to write (.h5)",
     )
+    _tuned(parser)
 
 
 def _explain(parser: Add) -> None:
@@ -117,6 +123,7 @@ def _explain(parser: Add) -> None:
         output="record to write",
         figures="folder to write",
     )
+    _tuned(parser)
 
 
 def _gather(parser: Add) -> None:
@@ -225,6 +232,7 @@ VERBS = {
     "ingest": ("kilonode.data.ingest", _ingest, "turn your own file into raw shards (MPI)"),
     "preprocess": ("kilonode.data.preprocess", _preprocess, "split, shuffle and measure raw shards (MPI)"),
     "stage": ("kilonode.data.stage", _stage, "copy a store to each node's own storage (MPI)"),
+    "tune": ("kilonode.tuning.tune", tuning.arguments, "search hyperparameters of a network or its rivals (MPI)"),
     "train": ("kilonode.training.train", _train, "train a network; a rerun continues (Horovod)"),
     "finish": ("kilonode.training.finish", _finish, "turn a training's state into outputs and an exit code"),
     "evaluate": ("kilonode.evaluation.evaluate", _evaluate, "metrics with intervals, beside the baselines"),
@@ -259,7 +267,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run one verb; exit 0, 2 for what the user can mend, 75 for "stopped, run me again", 1 for a defect."""
     arguments = vars(parser().parse_args(argv))
     verb = arguments.pop("verb")
-    if verb == "train":
+    if verb in ("train", "tune"):
         # Before torch is imported: the default action of these signals ends a rank that is still loading.
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, _note_stop)
@@ -280,7 +288,7 @@ def main(argv: list[str] | None = None) -> None:
         _leave(("interrupted; run the same command to continue",), 130)
     except Exception:
         _leave((traceback.format_exc().rstrip(),), 1)
-    if verb == "train":
+    if verb in ("train", "tune"):
         # All is saved. While it ends, Python gives signals their default action back: USR1 would make it a failure.
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)

@@ -71,6 +71,17 @@ class Comm:
         """The first rank of each node, numbered anew; None on all other ranks. All ranks must ask."""
         return self
 
+    def divide(self, group: int) -> Comm:
+        """The ranks that name the same group, numbered anew. All ranks must ask."""
+        return self
+
+    def send(self, value: Any, to: int) -> None:
+        """A message to one rank, which looks for it with ``received``."""
+
+    def received(self) -> tuple[int, Any] | None:
+        """Sender and content of a message that is there; None if there is none."""
+        return None
+
     def spread(self, array: np.ndarray, root: int) -> None:
         """Overwrite a contiguous array with that of one rank, in place."""
 
@@ -143,6 +154,17 @@ class MpiComm(Comm):
     def nodes(self) -> Comm | None:  # noqa: D102
         firsts = self._world.Split(self._mpi.UNDEFINED if self.local_rank else 0)
         return None if self.local_rank else MpiComm(firsts)
+
+    def divide(self, group: int) -> Comm:  # noqa: D102
+        return MpiComm(self._world.Split(group))
+
+    def send(self, value: Any, to: int) -> None:  # noqa: D102
+        self._world.send(value, to)
+
+    def received(self) -> tuple[int, Any] | None:  # noqa: D102
+        status = self._mpi.Status()
+        found = self._world.improbe(status=status)
+        return None if found is None else (status.source, found.recv())
 
     def spread(self, array: np.ndarray, root: int) -> None:  # noqa: D102
         self._world.Bcast(array, root)

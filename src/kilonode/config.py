@@ -205,12 +205,17 @@ def _refuse_unknown_fields(tasks: Json, tables: Json, where: str) -> None:
         raise UserError(*problems)
 
 
-def task(case: str, data: str, name: str) -> Json:
-    """The configuration of one task, or ``UserError`` with the near matches."""
+def task(case: str, data: str, name: str, tuned: Path | None = None) -> Json:
+    """The configuration of one task, or ``UserError`` with the near matches.
+
+    ``tuned`` is the folder of its searches: the best configuration of ``network/best.json`` is put on top.
+    """
     tasks: Json = resolve(case, data)["tasks"]
     if name not in tasks:
         raise UserError(f"expected a task of {case} on {data_name(data)}, got {name!r} (--task); {near(name, tasks)}")
     found: Json = tasks[name]
+    if tuned is not None and (best := tuned / "network" / "best.json").exists():
+        found = merged(found, read_json(best)["configuration"])
     return found
 
 

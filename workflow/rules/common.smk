@@ -74,6 +74,20 @@ def store_of(wildcards):
     return f"results/{wildcards.case}/{wildcards.data}/store/{table}/index.json"
 
 
+def tuned_folder(wildcards):
+    """--tuned of the run's task, if its tier says how many trials; its searches are inputs of `searches`."""
+    if not task_of(wildcards).get("tuning", {}).get("trials"):
+        return ""
+    return f"--tuned results/{wildcards.case}/{wildcards.data}/{wildcards.task}/tuning"
+
+
+def searches(wildcards):
+    """What the searches of the run's task leave behind: of the network, and of its rivals if it has any."""
+    folder = tuned_folder(wildcards).removeprefix("--tuned ")
+    methods = ["network", *(["baseline"] if "target" in task_of(wildcards) else [])]
+    return [f"{folder}/{method}/best.json" for method in methods] if folder else []
+
+
 wildcard_constraints:
     case="|".join(known_cases.names()),
     data="|".join([*settings.TIERS, *OWN]),

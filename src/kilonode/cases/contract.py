@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -184,6 +185,8 @@ class Trained:
     """Split -> the task's input field as stored, (N, ...)."""
     simulated: bool
     """Whether the case's own simulator made the data; user data may lack truth and further fields."""
+    tuned: Path | None = None
+    """Folder of the task's searches, ``<method>/outer.h5`` in it; None where nothing was tuned."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,20 @@ from kilonode.data.store import Store
 from kilonode.evaluation.network import Network
 from kilonode.evaluation.read_outs import Curves
 from kilonode.progress import progress
-from kilonode.records import Json, figure
+from kilonode.records import Json, figure, read_json
 
 BUDGET = 8
 """Settings tried for each classical method, at most; the network has the settings of ``case.yaml``."""
 
 
 def compare(
-    case: Case, task: str, settings: Json, network: Network, raw: dict[str, np.ndarray], stores: dict[str, Store]
+    case: Case,
+    task: str,
+    settings: Json,
+    network: Network,
+    raw: dict[str, np.ndarray],
+    stores: dict[str, Store],
+    tuned: Path | None = None,
 ) -> tuple[list[Json], Curves]:
     """Accuracy and F1 of the network and of every classical method, on test groups, with paired differences.
 
@@ -29,19 +36,30 @@ def compare(
     """
     y = {split: stores[split].read(settings["target"]).astype(np.int64) for split in SPLITS}
     names = stores["test"].fields[settings["target"]].get("labels", {})
-    blocks = {"pixels": {split: network.scaler(raw[split]).reshape(len(raw[split]), -1) for split in SPLITS}}
+    estimators: dict[str, Estimator] = case.baseline.estimators(task)
+    blocks: dict[str, dict[str, np.ndarray]] = {}
+    if any(estimator.inputs == "pixels" for estimator in estimators.values()):  # as large as the data
+        blocks["pixels"] = {split: network.scaler(raw[split]).reshape(len(raw[split]), -1) for split in SPLITS}
     for split in SPLITS:
         for name, block in case.baseline.features(task, network.scaler.select(raw[split])).items():
             blocks.setdefault(name, {})[split] = block
     said = {"network": network.outputs(raw["test"]).argmax(axis=1)}
-    tried: dict[str, Json] = {"network": {}}
-    estimators: dict[str, Estimator] = case.baseline.estimators(task)
+    searches = {method: _search(tuned, method) for method in ("network", "baseline")}
+    tried: dict[str, Json] = {"network": {"trials": n} if (n := searches["network"].get("trials")) else {}}
+    searched: Json = searches["baseline"].get("methods", {})
     for name in progress(estimators, len(estimators), f"evaluate {case.name}/{task}: classical methods"):
-        said[name], tried[name] = _tuned(estimators[name], blocks, y)
+        said[name], tried[name] = _tuned(estimators[name], blocks, y, searched.get(name))
     rows = _rows(said, tried, y["test"], stores["test"].read("group"), names)
     return rows, {
         settings["target"]: {name: (y["test"], answer, np.ones(len(answer))) for name, answer in said.items()}
     }
+
+
+def _search(tuned: Path | None, method: str) -> Json:
+    """What ``tune`` found for a method, with the number of its trials; nothing where it did not search."""
+    path = tuned / method / "best.json" if tuned is not None else None
+    found: Json = read_json(path) if path is not None and path.exists() else {}
+    return {**found, "trials": found["conditions"]["trials"]} if found else {}
 
 
 def choices(space: Any) -> list[dict[str, Any]]:
@@ -52,16 +70,20 @@ def choices(space: Any) -> list[dict[str, Any]]:
 
 
 def _tuned(
-    estimator: Estimator, blocks: dict[str, dict[str, np.ndarray]], y: dict[str, np.ndarray]
+    estimator: Estimator, blocks: dict[str, dict[str, np.ndarray]], y: dict[str, np.ndarray], searched: Json | None
 ) -> tuple[np.ndarray, Json]:
-    """Test answers of the setting best on validation, and what was tried."""
+    """Test answers of the setting best on validation, and what was tried; ``tune`` may have searched before."""
     x, trials = blocks[estimator.inputs], []
-    for choice in choices(estimator.space):
+    for choice in choices(estimator.space) if searched is None else [searched["choice"]]:
         fitted = estimator.make(**choice).fit(x["train"], y["train"])
         trials.append((float((fitted.predict(x["validation"]) == y["validation"]).mean()), choice, fitted))
     score, choice, winner = max(trials, key=lambda trial: trial[0])
     answer: np.ndarray = winner.predict(x["test"])
-    return answer, {"trials": len(trials), "chosen": choice, "validation_accuracy": score}
+    return answer, {
+        "trials": searched["trials"] if searched else len(trials),
+        "chosen": choice,
+        "validation_accuracy": score,
+    }
 
 
 def _rows(

@@ -22,7 +22,17 @@ DECILES = 10
 CURVE = ("label", "score", "weight")
 
 
-def run(case: str, task: str, data: str, seed: int, store: Path, weights: Path, output: Path, curves: Path) -> None:
+def run(
+    case: str,
+    task: str,
+    data: str,
+    seed: int,
+    store: Path,
+    weights: Path,
+    output: Path,
+    curves: Path,
+    tuned: Path | None = None,
+) -> None:
     """Measure, and write the record and the scores behind it.
 
     Parameters
@@ -38,16 +48,25 @@ def run(case: str, task: str, data: str, seed: int, store: Path, weights: Path, 
     curves : Path
         HDF5: ``curves/<question>/<method>/{label,score,weight}`` of the linear probes or of the classes, and
         ``arrays/<name>``, what the case measured for its figures.
+    tuned : Path, optional
+        Folder of the task's searches: configuration, classical methods, and answers on outer folds.
     """
-    settings, resolved, simulated = config.task(case, data, task), config.resolve(case, data), data in config.TIERS
+    settings, resolved, simulated = (
+        config.task(case, data, task, tuned),
+        config.resolve(case, data),
+        data in config.TIERS,
+    )
     stores = {split: Store(store, split, truth=True) for split in SPLITS}
     network = Network(case, task, settings, stores["test"], weights)
     raw = {split: stores[split].read(network.scaler.field) for split in SPLITS}
-    if settings.get("target"):
-        rows, scores = classes.compare(contract.load(case), task, settings, network, raw, stores)
-    else:
+    rows: list[Json] = []
+    scores: read_outs.Curves = {}
+    target = settings.get("target")
+    if target and stores["test"].fields[target]["shape"] == []:
+        rows, scores = classes.compare(contract.load(case), task, settings, network, raw, stores, tuned)
+    elif not target:  # targets of other shapes are for the case's measures
         rows, scores = _codes(case, task, settings, network, raw, stores, simulated)
-    trained = contract.Trained(task, settings, network, stores, raw, simulated)
+    trained = contract.Trained(task, settings, network, stores, raw, simulated, tuned)
     measured = measures.measure(trained) if (measures := contract.load(case).measures) else contract.Measured([])
     rows += measured.rows
     label = f"{case}/{config.data_name(data)}/{task}"
@@ -105,10 +124,15 @@ def representations(
 ) -> tuple[dict[str, dict[str, np.ndarray]], PCA]:
     """Every representation of every split: code, pca (same width, fitted on training groups), classical, oracle."""
     blocks: dict[str, dict[str, np.ndarray]] = {"code": {split: network.features(raw[split]) for split in SPLITS}}
-    flat = {split: network.scaler(raw[split]).reshape(len(raw[split]), -1) for split in SPLITS}
-    width = min(blocks["code"]["train"].shape[1], *flat["train"].shape)
-    pca = PCA(n_components=width, svd_solver="randomized", random_state=0).fit(flat["train"])
-    blocks["pca"] = {split: pca.transform(flat[split]) for split in SPLITS}
+
+    def flat(split: str) -> np.ndarray:  # one at a time: each is as large as its data
+        return network.scaler(raw[split]).reshape(len(raw[split]), -1)
+
+    x = flat("train")
+    pca = PCA(n_components=min(blocks["code"]["train"].shape[1], *x.shape), svd_solver="randomized", random_state=0)
+    pca.fit(x)
+    del x
+    blocks["pca"] = {split: pca.transform(flat(split)) for split in SPLITS}
     baseline = contract.load(case).baseline
     for split in SPLITS:
         for name, block in baseline.features(task, network.scaler.select(raw[split])).items():

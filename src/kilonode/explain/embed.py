@@ -49,5 +49,5 @@ def tsne(features: np.ndarray, perplexity: float, seeds: int) -> tuple[np.ndarra
     for seed in progress(range(seeds), seeds, "explain: t-SNE maps"):
         found = TSNE(perplexity=perplexity, init="random", max_iter=1000, random_state=seed).fit_transform(scaled)
         maps.append(found.astype(np.float32))
-        trust.append(trustworthiness(scaled, found, n_neighbors=min(NEIGHBOURS, len(scaled) // 2 - 1)))
+        trust.append(trustworthiness(scaled, found, n_neighbors=max(1, min(NEIGHBOURS, len(scaled) // 2 - 1))))
     return np.stack(maps), np.array(trust)

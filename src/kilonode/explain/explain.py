@@ -24,7 +24,9 @@ from kilonode.training.loop import keys
 SHOWN = 20
 """Samples drawn one by one."""
 PROBED = 128
-"""Samples whose gradients are averaged."""
+"""Samples whose gradients are averaged, at most."""
+PROBED_BYTES = 8 << 20
+"""Of these samples together; there is a gradient of this size for each unit."""
 DPI = 110
 
 
@@ -38,6 +40,7 @@ def run(
     history: Path,
     output: Path,
     figures: Path,
+    tuned: Path | None = None,
 ) -> None:
     """Explain one trained network.
 
@@ -51,15 +54,18 @@ def run(
         The record: trustworthiness of the maps, saliency scores with their control, and captions.
     figures : Path
         Folder of PNG files, complete or not at all.
+    tuned : Path, optional
+        Folder of the task's searches, as for ``train``.
     """
-    settings = config.task(case, data, task)
+    settings = config.task(case, data, task, tuned)
     test = Store(store, "test", truth=True)
     network = Network(case, task, settings, test, weights)
     rows = np.arange(min(settings["explain"]["points"], test.rows))
     raw = test.take(network.scaler.field, rows)
     maps, trust = embed.tsne(network.features(raw), settings["explain"]["perplexity"], settings["explain"]["seeds"])
-    saliency = attribute.gradients(network, raw[:PROBED], of_code=not settings.get("target"))
-    scores = _saliency_scores(saliency, network, Network(case, task, settings, test, None), raw[:PROBED], settings)
+    probed = raw[: max(1, min(PROBED, PROBED_BYTES // raw[:1].nbytes))]
+    saliency = attribute.gradients(network, probed, of_code=not settings.get("target"))
+    scores = _saliency_scores(saliency, network, Network(case, task, settings, test, None), probed, settings)
     scored, arrays = read_curves(curves)
     explanation = Explanation(
         case=case,
@@ -127,7 +133,7 @@ def _corrupted(network: Network, raw: np.ndarray) -> np.ndarray | None:
 
 def _shown_outputs(network: Network, raw: np.ndarray, settings: Json) -> np.ndarray:
     outputs = network.outputs(raw)
-    if not settings.get("target"):
+    if not settings.get("target") or outputs.ndim != 2:
         return outputs
     shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     probabilities: np.ndarray = shifted / shifted.sum(axis=1, keepdims=True)

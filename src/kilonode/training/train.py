@@ -33,6 +33,7 @@ def run(
     time_left: str,
     device: str = "cpu",
     patience_s: float = 600.0,
+    tuned: Path | None = None,
 ) -> None:
     """Train until the end, a stop or a divergence, and say which in ``state/status.json``.
 
@@ -57,6 +58,8 @@ def run(
         cpu or cuda. Ranks share a node's accelerators in turn.
     patience_s : float
         Seconds, or 20 usual steps if that is longer, after which ranks that wait for another end all.
+    tuned : Path, optional
+        Folder of the task's searches; the best configuration is taken.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def run(
         More ranks than samples in a batch, no such device, not enough memory.
     """
     began = time.monotonic()
-    settings = config.task(case, data, task)
+    settings = config.task(case, data, task, tuned)
     rules = settings["training"] = {**completed(settings["training"], f"{case}/{task}"), **of_profile()}
     os.environ["OMP_NUM_THREADS"] = str(rules["threads"])  # read when torch is imported
     ranks = comm.start(backend)  # before torch: mpi4py must own MPI

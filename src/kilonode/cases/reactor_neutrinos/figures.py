@@ -11,21 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
+from kilonode.cases import panels
 from kilonode.cases.contract import Explanation
-from kilonode.cases.reactor_neutrinos.panels import (
-    COLORS,
-    channel_name,
-    edge_labels,
-    flow,
-    grid,
-    input_unit,
-    light_map,
-    wrapped,
-)
+from kilonode.cases.panels import COLORS, flow, grid
+from kilonode.cases.reactor_neutrinos.panels import channel_name, edge_labels, input_unit, light_map, wrapped
 
 RECONSTRUCTED, EXAMPLES, UNITS, ACROSS, NUISANCES = 4, 20, 16, 4, 4
 CAPTIONS = {
@@ -129,16 +121,8 @@ def tsne(explanation: Explanation) -> Figure | None:
     kind, _ = _kind(explanation)
     labelled = [name for name in explanation.columns if name in explanation.labels and name != kind]
     numbers = [name for name in explanation.columns if name not in explanation.labels]
-    wanted = [(name, 0) for name in [kind, *numbers[:NUISANCES], *labelled[:1]]]
-    wanted += [(kind, seed) for seed in range(1, len(explanation.embedding))]
-    figure, panels = flow(len(wanted), 3, (4.0, 3.5), "t-SNE of the code; distances between groups mean nothing")
-    for axes, (name, seed) in zip(panels, wanted, strict=True):
-        _embedded(axes, explanation, name, seed)
-        kept = explanation.trustworthiness[seed]
-        axes.set_title(
-            f"{_plain(name) or 'all samples'}; seed {seed + 1}, trustworthiness {kept:.2f}", fontsize="small"
-        )
-    return figure
+    wanted = [kind, *numbers[:NUISANCES], *labelled[:1]]
+    return panels.tsne(explanation, wanted, kind, "t-SNE of the code; distances between groups mean nothing", COLORS)
 
 
 def roc(curves: Mapping[str, Mapping[str, Curve]]) -> Figure | None:
@@ -214,30 +198,6 @@ def saliency(explanation: Explanation) -> Figure | None:
     bar = figure.colorbar(drawn, ax=list(axes_grid.flat), pad=0.01, shrink=0.8)
     bar.set_label("mean |gradient|, network's units", fontsize="small")
     return figure
-
-
-def _embedded(axes: Axes, explanation: Explanation, name: str, seed: int) -> None:
-    """Draw one map, its points in random order so that no class hides another."""
-    order = np.random.default_rng(0).permutation(explanation.embedding.shape[1])
-    x, y = explanation.embedding[seed, order].T
-    size = float(np.clip(6000 / len(x), 4, 20))
-    axes.set(xticks=[], yticks=[], xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
-    if not name:
-        axes.scatter(x, y, s=size, color=COLORS[2], lw=0)
-        return
-    value = explanation.columns[name][order]
-    if name in explanation.labels:
-        names = {int(key): text for key, text in explanation.labels[name].items()}
-        color = {int(number): COLORS[int(number) % len(COLORS)] for number in np.unique(value)}
-        axes.scatter(x, y, s=size, c=[color[int(number)] for number in value], lw=0)
-        for number in color:
-            axes.scatter([], [], s=20, color=color[number], label=names.get(number, str(number)))
-        axes.legend(fontsize="x-small", loc="best")
-        return
-    low, high = np.nanquantile(value, [0.01, 0.99])
-    points = axes.scatter(x, y, s=size, c=value, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9), lw=0)
-    unit = explanation.units.get(name, "1")
-    axes.figure.colorbar(points, ax=axes).set_label(_plain(name) + ("" if unit in ("", "1") else f" [{unit}]"))
 
 
 def _kind(explanation: Explanation) -> tuple[str, dict[int, str]]:

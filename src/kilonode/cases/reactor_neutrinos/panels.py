@@ -1,4 +1,4 @@
-"""Parts of figures that several share: grids, light maps, names of axes.
+"""Parts of figures that several share: light maps, names of axes.
 
 Shape legend: n images, C channels (flashes), H rings, W columns.
 """
@@ -7,31 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from kilonode.cases.reactor_neutrinos.detector import COLUMNS, RINGS
-
-# Okabe and Ito 2008, "Color universal design"; the article draws signal blue and background red.
-COLORS = ["#0072B2", "#D55E00", "#999999", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000"]
-DPI = 120
-
-
-def grid(rows: int, columns: int, size: tuple[float, float], title: str) -> tuple[Figure, np.ndarray]:
-    """Make a figure with (rows, columns) axes; ``size`` is one panel's width and height in inches."""
-    inches = (size[0] * columns + 0.6, size[1] * rows + 0.7)
-    figure = Figure(figsize=inches, layout="constrained", dpi=DPI)
-    figure.suptitle(title)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def flow(count: int, across: int, size: tuple[float, float], title: str) -> tuple[Figure, list[Axes]]:
-    """Make a figure with ``count`` axes in rows of at most ``across``."""
-    columns = min(across, count)
-    figure, axes = grid(-(-count // columns), columns, size, title)
-    for unused in axes.flat[count:]:
-        unused.remove()
-    return figure, list(axes.flat[:count])
 
 
 def light_map(axes: Axes, image: np.ndarray, largest: float) -> AxesImage:

@@ -36,7 +36,7 @@ def opened(path: Path) -> Iterator[Columns]:
                 for name in item.colnames:
                     found = item[name]
                     values = found.target if hasattr(found, "target") else found
-                    if hasattr(values.data, "dtype"):
+                    if hasattr(values.data, "name"):  # references, as an electrode's to its group, have none
                         columns[_place(values.data)] = partial(_of_table, found, values)
         yield columns
 
