@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from kilonode.cases.contract import Arrays, Estimator
 
 HOT_GEV = (1.0, 5.0, 20.0, 100.0)
+AT_ONCE = 2048
 
 
 def features(task: str, x: np.ndarray) -> Arrays:
@@ -39,6 +40,12 @@ def features(task: str, x: np.ndarray) -> Arrays:
         ``summary`` (N, 3 C + 4): log(1 + sum), log(1 + largest pixel) and spread over eta of each channel, and how many
         pixels of the first channel hold more than 1, 5, 20 and 100 GeV. All are 0 for an empty image.
     """
+    parts = [_summary(x[start : start + AT_ONCE]) for start in range(0, max(len(x), 1), AT_ONCE)]
+    return {"summary": np.concatenate(parts)}
+
+
+def _summary(x: np.ndarray) -> np.ndarray:
+    """``summary`` of some images; not of all at once, in double precision they are larger than memory."""
     x = np.maximum(x, 0).astype(np.float64)
     total, largest = x.sum(axis=(2, 3)), x.max(axis=(2, 3))
     eta = np.linspace(-1, 1, x.shape[2])
@@ -46,7 +53,7 @@ def features(task: str, x: np.ndarray) -> Arrays:
     mean = (across * eta).sum(axis=2) / np.where(total > 0, total, 1)
     spread = np.sqrt((across * (eta - mean[..., None]) ** 2).sum(axis=2) / np.where(total > 0, total, 1))
     hot = [(x[:, 0] > least).sum(axis=(1, 2)) for least in HOT_GEV]
-    return {"summary": np.concatenate([np.log1p(total), np.log1p(largest), spread, np.stack(hot, axis=1)], axis=1)}
+    return np.concatenate([np.log1p(total), np.log1p(largest), spread, np.stack(hot, axis=1)], axis=1)
 
 
 def oracle(task: str, truth: Arrays) -> Arrays:

@@ -7,7 +7,7 @@ Shape legend: N events, n pixels an axis, S seeds, U code units or classes, L la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def draw(explanation: Explanation) -> dict[str, Figure]:
         found["roc"] = roc(search, arrays["group"])
         found["score"] = score(search)
         found["score_by_jets"] = score_by_jets(search, arrays["features"])
-        found["display"] = display(arrays["display_image"], arrays["display_features"])
+        found["display"] = display(arrays["display_image"], arrays["display_features"], ("gluinos", "QCD"))
         found["images"] = images(arrays["mean_image"])
         found["network"] = network(arrays["layers"])
     strange = {name: rivals for name, rivals in explanation.curves.items() if "reconstruction_error" in rivals}
@@ -86,22 +86,22 @@ def draw(explanation: Explanation) -> dict[str, Figure]:
     return found
 
 
-def display(image: np.ndarray, features: np.ndarray) -> Figure:
-    """Two events (2, 3, n, n) with their jets (2, 24): along the beam, and unrolled."""
-    figure = Figure(figsize=(9.6, 8.2), layout="constrained", dpi=panels.DPI)
+def display(image: np.ndarray, features: np.ndarray, names: Sequence[str]) -> Figure:
+    """Draw events (N, 3, n, n) with their names and jets (N, 24), a row each: along the beam, and unrolled."""
+    figure = Figure(figsize=(9.6, 4.1 * len(names)), layout="constrained", dpi=panels.DPI)
     figure.suptitle("Event display")
-    for row, name in enumerate(("gluinos", "QCD")):
-        beam = figure.add_subplot(2, 2, 2 * row + 1, projection="polar")
+    for row, name in enumerate(names):
+        beam = figure.add_subplot(len(names), 2, 2 * row + 1, projection="polar")
         panels.transverse(beam, image[row])
         beam.set_title(name, loc="left")
-        unrolled = figure.add_subplot(2, 2, 2 * row + 2)
+        unrolled = figure.add_subplot(len(names), 2, 2 * row + 2)
         drawn = panels.detector_image(unrolled, image[row, 0], float(image[row, 0].max()), 0.5)
         panels.circles(unrolled, features[row])
         unrolled.set(xlabel="azimuth $\\phi$ [rad]", ylabel="pseudorapidity $\\eta$")
         count, mass = features[row, jets.COUNT], features[row, jets.MASS_SUM]
         unrolled.set_title(f"{count:.0f} fat jets, sum of masses {mass:.0f} GeV", fontsize="small")
         figure.colorbar(drawn, ax=unrolled).set_label(UNITS[0])
-    beam.legend(fontsize="x-small", loc="lower left", bbox_to_anchor=(-0.25, -0.12))
+    beam.legend(fontsize="x-small", loc="lower left", bbox_to_anchor=(-0.1, -0.15))
     return figure
 
 

@@ -1,11 +1,14 @@
 """Fat jets, what is made of them, and the published selection.
 
+The published numbers are of jets as anti-kT finds them: the analysis read ``FatJet.PT`` and ``FatJet.Mass`` of Delphes,
+which are not groomed. Trimmed jets, as that analysis read from the experiment's own simulation, are an option.
+
 Shape legend: N events, T towers, J fat jets of all events.
 
 Source
 ------
-eracah/atlas_dl, scripts/physics_selections.py, after the ATLAS search arXiv:1510.05436; anti-kT: Cacciari, Salam,
-Soyez 2008, arXiv:0802.1189; trimming: Krohn, Thaler, Wang 2010, arXiv:0912.1342 (kT 0.2, 5 %: our choice).
+eracah/atlas_dl, scripts/physics_selections.py and prepare_data.py, after the ATLAS search arXiv:1510.05436; anti-kT:
+Cacciari, Salam, Soyez 2008, arXiv:0802.1189; trimming (kT 0.2, 5 %): Krohn, Thaler, Wang 2010, arXiv:0912.1342.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ COUNT, MASS_SUM, ETA_DIFFERENCE, HT = range(4)
 
 @dataclass(frozen=True)
 class Jets:
-    """Trimmed fat jets, falling in pT within an event; all (J,), ``pt`` and ``mass`` in GeV."""
+    """Fat jets, falling in pT within an event; all (J,), ``pt`` and ``mass`` in GeV."""
 
     event: np.ndarray
     pt: np.ndarray
@@ -43,8 +46,8 @@ class Jets:
     mass: np.ndarray
 
 
-def fat_jets(towers: Towers, events: int) -> Jets:
-    """Cluster towers with anti-kT R = 1.0, trim, keep pT > 200 GeV and |eta| < 2.0.
+def fat_jets(towers: Towers, events: int, trimmed: bool = False) -> Jets:
+    """Cluster towers with anti-kT R = 1.0, keep pT > 200 GeV and |eta| < 2.0.
 
     Parameters
     ----------
@@ -52,6 +55,8 @@ def fat_jets(towers: Towers, events: int) -> Jets:
         Of all events; massless.
     events : int
         N.
+    trimmed : bool
+        Whether soft subjets are taken away first; what is left must pass the cuts.
 
     Returns
     -------
@@ -68,7 +73,7 @@ def fat_jets(towers: Towers, events: int) -> Jets:
     parts = _clustered(vectors, np.maximum(counts, 1), fastjet.antikt_algorithm, RADIUS, UNTRIMMED_MIN_GEV)
     jets_of = np.asarray(ak.num(parts, axis=1))
     constituents = ak.flatten(parts, axis=1)
-    return _chosen(_trimmed(constituents), np.repeat(np.arange(events), jets_of))
+    return _chosen((_trimmed if trimmed else _summed)(constituents), np.repeat(np.arange(events), jets_of))
 
 
 def features(jets: Jets, events: int) -> np.ndarray:
@@ -109,14 +114,17 @@ def _clustered(vectors: np.ndarray, counts: np.ndarray, algorithm: Any, radius: 
     return fastjet.ClusterSequence(events, fastjet.JetDefinition(algorithm, radius)).constituents(min_pt=least)
 
 
+def _summed(jets: Any) -> np.ndarray:
+    """Four-momentum of each jet (J, 4) from all its constituents."""
+    return np.stack([np.asarray(ak.sum(jets[axis], axis=1)) for axis in ("px", "py", "pz", "E")], axis=1)
+
+
 def _trimmed(jets: Any) -> np.ndarray:
     """Four-momentum of each jet (J, 4) from its subjets with at least 5 % of its pT."""
-    counts = np.asarray(ak.num(jets))
+    counts, whole = np.asarray(ak.num(jets)), _summed(jets)
     if not len(counts):
-        return np.zeros((0, 4))
+        return whole
     flat = np.stack([np.asarray(ak.flatten(jets[axis])) for axis in ("px", "py", "pz", "E")], axis=1)
-    jet = np.repeat(np.arange(len(counts)), counts)
-    whole = np.stack([np.bincount(jet, column, len(counts)) for column in flat.T], axis=1)
     subjets = _clustered(flat, counts, fastjet.kt_algorithm, SUBJET_RADIUS, 0.0)
     sums = np.stack([np.asarray(ak.flatten(ak.sum(subjets[axis], axis=2))) for axis in ("px", "py", "pz", "E")], axis=1)
     owner = np.repeat(np.arange(len(counts)), np.asarray(ak.num(subjets)))

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -25,7 +26,7 @@ STAGES = {"dense": 3, "pooled": 5}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "classifier": {
         "variant": "dense", "periodic": True, "filters": 16, "features": 64, "dropout": 0.2,
-        "weights": [1.0, 1.0, 1.0, 1.0],
+        "weights": [1.0] * 6,
     },
     "anomaly": {"periodic": True, "filters": [16, 16, 8], "code": 16},
 }  # fmt: skip
@@ -69,7 +70,7 @@ class Classifier(nn.Module):
 
     With 128 filters, 512 features and 64 x 64 pixels: that of NERSC/hep_cnn_benchmark and eracah/atlas_dl; five
     stages of 128 filters and the mean: that of Kurth et al. 2017, arXiv:1708.05256. Ours: dropout takes whole
-    filters (one number each instead of one a pixel); circular padding in phi; two classes became four.
+    filters (one number each instead of one a pixel); circular padding in phi; two classes became six.
     """
 
     class_weight: torch.Tensor
@@ -93,7 +94,7 @@ class Classifier(nn.Module):
 
     def features(self, x_BCHW: torch.Tensor, key_B: torch.Tensor | None = None) -> torch.Tensor:
         """Give the penultimate layer, (B, F); with keys, in training mode, under dropout."""
-        x_BThw = turned(x_BCHW) if self.periodic else x_BCHW
+        x_BThw = together(turned(x_BCHW) if self.periodic else x_BCHW)
         keep = self._keep(x_BCHW, key_B)
         for number, conv in enumerate(self.convs):
             # Largest first, then cut at zero: the same numbers as the other way around, with a quarter of the work.
@@ -163,6 +164,7 @@ class Autoencoder(nn.Module):
         return ((self(batch.x) - batch.x) ** 2).flatten(1).mean(1)
 
     def _encoded(self, x_BThw: torch.Tensor) -> torch.Tensor:
+        x_BThw = together(x_BThw)
         for conv in self.down:
             x_BThw = functional.relu(conv(x_BThw))
         code_BF: torch.Tensor = self.code(x_BThw.flatten(1))
@@ -170,13 +172,18 @@ class Autoencoder(nn.Module):
 
     def _decoded(self, code_BF: torch.Tensor) -> torch.Tensor:
         height, width = self.sizes[-1]
-        x_BThw = functional.relu(self.back(code_BF)).view(-1, self.last, height, width)
+        x_BThw = together(functional.relu(self.back(code_BF)).view(-1, self.last, height, width))
         for number, conv in enumerate(self.up):
             rows, columns = self.sizes[-2 - number]
             x_BThw = conv(functional.interpolate(x_BThw, scale_factor=2.0)[..., :rows, :columns])
             if number + 1 < len(self.up):
                 x_BThw = functional.relu(x_BThw)
         return x_BThw
+
+
+def together(x_BThw: torch.Tensor) -> torch.Tensor:
+    """Lay all channels of a pixel side by side: convolutions take a third of the time, at inference too."""
+    return x_BThw.contiguous(memory_format=torch.channels_last)
 
 
 def hottest(x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -194,3 +201,18 @@ def turn(x_BCHW: torch.Tensor, column_B: torch.Tensor) -> torch.Tensor:
     width = x_BCHW.shape[-1]
     index_BW = (column_B[:, None] + torch.arange(width, device=x_BCHW.device)) % width
     return x_BCHW.gather(3, index_BW[:, None, None, :].expand(x_BCHW.shape))
+
+
+def layers(model: nn.Module, x: np.ndarray) -> np.ndarray:
+    """Shape (channels, rows, columns) after the input and after each layer with weights, int64 (L, 3)."""
+    shapes = [x.shape[1:]]
+    hooks = [
+        module.register_forward_hook(lambda _, __, out: shapes.append((*out.shape[1:], 1, 1)[:3]))
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    with torch.no_grad():
+        model(torch.from_numpy(x))
+    for hook in hooks:
+        hook.remove()
+    return np.array(shapes, np.int64)

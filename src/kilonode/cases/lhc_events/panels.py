@@ -68,9 +68,9 @@ def circles(axes: Axes, features: np.ndarray) -> None:
         y = eta + JET_RADIUS * np.sin(turn)
         y = np.where(np.abs(np.diff(x, append=x[0])) > np.pi, np.nan, y)
         axes.plot(x, y, color="#CC3311", lw=1)
-        axes.annotate(
-            f"{pt:.0f}, {mass:.0f}", (phi, np.clip(eta, -2.3, 2.3)), fontsize="x-small", ha="center", color="#CC3311"
-        )
+        box = {"fc": "white", "alpha": 0.75, "lw": 0, "pad": 1}
+        place = (phi, np.clip(eta - JET_RADIUS / 2, -2.3, 2.3))
+        axes.annotate(f"{pt:.0f}, {mass:.0f}", place, fontsize="x-small", ha="center", color="#CC3311", bbox=box)
     axes.set(xlim=(-np.pi, np.pi), ylim=(-ETA, ETA))
 
 

@@ -1,7 +1,7 @@
 """The search: how much signal a method keeps where hardly any background is left.
 
 Every method answers with one score. Thresholds come from validation blocks, rates from test blocks. Network and tuned
-methods answer with probabilities of the three slices of QCD and of the signal; as each slice has one weight, the score
+methods answer with probabilities of the slices of QCD and of the signal; as each slice has one weight, the score
 of the weighted mixture follows from them exactly (``mixed``).
 
 Shape legend: N events, K classes, F features, U unseen events.
@@ -10,21 +10,22 @@ Shape legend: N events, K classes, F features, U unseen events.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
 
 from kilonode import intervals
-from kilonode.cases.contract import Arrays, Estimator, Measured, Trained
-from kilonode.cases.lhc_events import baseline, jets, rates
+from kilonode.cases.contract import Answering, Arrays, Estimator, Measured, Trained
+from kilonode.cases.lhc_events import baseline, jets, models, rates
 from kilonode.cases.lhc_events.samples import SIGNAL_NUMBER, Sample, Unseen, names, sample, unseen
 from kilonode.records import figure
 
 Json = dict[str, Any]
 Scores = dict[str, dict[str, np.ndarray]]
 """Method -> split (or "unseen") -> score (N,)."""
+Score = Callable[[np.ndarray], np.ndarray]
 RATES = (1e-2, 1e-3, 2e-4)
 """Shares of preselected background at which signal is counted; the last is the published one."""
 SPLITS = ("train", "validation", "test")
@@ -90,17 +91,39 @@ def mixed(log_probability: np.ndarray, counts: np.ndarray, weights: np.ndarray) 
     return density[:, SIGNAL_NUMBER] - logsumexp(density[:, background] + np.log(np.maximum(share, TINY)), axis=1)
 
 
+def likelihood_ratio(network: Answering, train: Sample, loss: Sequence[float] | None) -> Score:
+    """Give the network's score of raw images (N, 3, n, n): see ``mixed``.
+
+    Parameters
+    ----------
+    network : Answering
+        The classifier.
+    train : Sample
+        What it was trained on.
+    loss : sequence of float, optional
+        Weight of each class in the loss.
+    """
+    counts, weights = _classes(train)
+    trained = counts * (1.0 if loss is None else np.asarray(loss, np.float64))
+
+    def score(raw: np.ndarray) -> np.ndarray:
+        logits = network.outputs(raw).astype(np.float64)
+        return mixed(logits - logsumexp(logits, axis=1, keepdims=True), trained, weights)
+
+    return score
+
+
+def _classes(train: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """How many training events each class has, and the sum of their weights, both (K,)."""
+    classes = SIGNAL_NUMBER + 1
+    return np.bincount(train.process, minlength=classes), np.bincount(train.process, train.weight, classes)
+
+
 def _scores(trained: Trained, splits: Mapping[str, Sample], others: Unseen) -> tuple[Scores, dict[str, Json]]:
     """Scores of all methods on all splits and on unseen events, and what was tried for each."""
-    train, classes = splits["train"], SIGNAL_NUMBER + 1
-    loss = np.asarray(trained.settings["model"].get("weights", np.ones(classes)), np.float64)
-    counts = np.bincount(train.process, minlength=classes)
-    weights = np.bincount(train.process, train.weight, classes)
-
-    def network(raw: np.ndarray) -> np.ndarray:
-        logits = trained.network.outputs(raw).astype(np.float64)
-        return mixed(logits - logsumexp(logits, axis=1, keepdims=True), counts * loss, weights)
-
+    train = splits["train"]
+    network = likelihood_ratio(trained.network, train, trained.settings["model"].get("weights"))
+    counts, weights = _classes(train)
     seen = {name: trained.raw[name] for name in ("validation", "test")}
     seen |= {"unseen": others.image} if len(others.process) else {}
     scores: Scores = {"network": {name: network(raw) for name, raw in seen.items()}}
@@ -258,22 +281,5 @@ def _arrays(trained: Trained, test: Sample) -> Arrays:
         "display_image": images[shown],
         "display_features": test.features[shown],
         "mean_image": np.stack(means),
-        "layers": layers(trained.network.model, trained.network.scaler(images[:1])),
+        "layers": models.layers(trained.network.model, trained.network.scaler(images[:1])),
     }
-
-
-def layers(model: Any, x: np.ndarray) -> np.ndarray:
-    """Shape (channels, rows, columns) after the input and after each layer with weights, int64 (L, 3)."""
-    import torch
-
-    shapes = [x.shape[1:]]
-    hooks = [
-        module.register_forward_hook(lambda _, __, out: shapes.append((*out.shape[1:], 1, 1)[:3]))
-        for module in model.modules()
-        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
-    ]
-    with torch.no_grad():
-        model(torch.from_numpy(x))
-    for hook in hooks:
-        hook.remove()
-    return np.array(shapes, np.int64)

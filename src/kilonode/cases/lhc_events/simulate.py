@@ -36,9 +36,9 @@ def simulate(seed: int, group: int, settings: Mapping[str, Any]) -> Tables:
     group : int
         Number of the block.
     settings : Mapping
-        ``per_block``: events to generate of each process of the ``events`` table (three slices of QCD, gluino);
+        ``per_block``: events to generate of each process of the ``events`` table (slices of QCD, gluino);
         ``unseen``: the same of processes that no training may see; ``pixels``: of an image, n;
-        ``multiparton``: bool; ``pileup``: mean number of soft collisions in the same crossing.
+        ``multiparton``: bool; ``pileup``: mean number of soft collisions in the same crossing; ``trimmed``: bool, jets.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def simulate(seed: int, group: int, settings: Mapping[str, Any]) -> Tables:
     blocks = {name: _generated(name, int(count), seed, group, settings) for name, count in wanted.items()}
     counts = np.array([block.events for block in blocks.values()])
     noise = _stream(seed, NOISE, group)
-    kept = _kept(_overlaid(generator.together(blocks), seed, group, settings), noise, int(settings["pixels"]))
+    kept = _kept(_overlaid(generator.together(blocks), seed, group, settings), noise, settings)
     name = np.repeat(np.array(list(blocks)), counts)[kept.pop("row")]
     kept |= {
         "process": np.array([PROCESSES[one].number for one in name], np.uint8),
@@ -90,14 +90,15 @@ def _overlaid(particles: Particles, seed: int, group: int, settings: Mapping[str
     return Particles(event[order], code, np.concatenate([particles.momentum, soft.momentum])[order], particles.hard)
 
 
-def _kept(particles: Particles, noise: np.random.Generator, pixels: int) -> Arrays:
+def _kept(particles: Particles, noise: np.random.Generator, settings: Mapping[str, Any]) -> Arrays:
     """Images, features and truth of the events that pass the preselection, and which of A they are (``row``)."""
     towers, tracks = detector.calorimeter(particles, noise), detector.tracks(particles, noise)
-    table = jets.features(jets.fat_jets(towers, particles.events), particles.events)
+    found = jets.fat_jets(towers, particles.events, bool(settings.get("trimmed", False)))
+    table = jets.features(found, particles.events)
     row = np.flatnonzero(jets.preselected(table))
     return {
         "row": row,
-        "image": detector.images(towers, tracks, row, pixels),
+        "image": detector.images(towers, tracks, row, int(settings["pixels"])),
         "features": table[row],
         "pass_cuts": jets.signal_region(table[row]).astype(np.uint8),
         "truth/event": particles.hard[row].astype(np.float32),
