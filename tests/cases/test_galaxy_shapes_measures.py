@@ -84,6 +84,9 @@ class _Rows(dict):
     def read(self, name):
         return self[name]
 
+    def take(self, name, rows):
+        return self[name][rows]
+
 
 @pytest.fixture(scope="module")
 def measured(sky, model):

@@ -14,10 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kilonode.cases.contract import Arrays, Explanation
-from kilonode.cases.galaxy_shapes.panels import COLORS, SKY_NOISE, bar, flow, grid, on_edge, stamp
+from kilonode.cases.galaxy_shapes.panels import KIND_COLORS, SKY_NOISE, bar, on_edge, stamp
+from kilonode.cases.panels import flow, grid, tsne
 
 KINDS = {0: "early", 1: "spiral", 2: "ring", 3: "irregular"}
 EACH, ROWS, UNITS, BINS = 4, 4, 8, 8
+MAPS = "t-SNE of the code; distances between groups mean nothing"
 CAPTIONS = {
     "types": "Simulated test galaxies of each morphological type, the brightest first (the article's Figures 1 to 3 "
     "show spiral, ring and irregular ones). One scale: linear within the sky's noise, logarithmic above.",
@@ -61,7 +63,9 @@ def draw(explanation: Explanation) -> dict[str, Figure]:
         drawn["log_likelihood"] = log_likelihood(arrays)
         drawn["gain_by_snr"] = gain_by_snr(arrays)
     if explanation.embedding.size:
-        drawn["tsne"] = tsne(explanation)
+        names = list(explanation.columns)
+        kind = next((name for name in names if name in explanation.labels), "")
+        drawn["tsne"] = tsne(explanation, names or [""], kind, MAPS, KIND_COLORS)
     if explanation.saliency.size:
         drawn["saliency"] = saliency(explanation.saliency)
     return drawn
@@ -166,7 +170,7 @@ def log_likelihood(arrays: Arrays) -> Figure:
         rival = arrays[f"log_p_{name}"] - arrays["log_p_oracle"]
         for kind, called in KINDS.items():
             here = arrays["kind"] == kind
-            axes.scatter(rival[here], code[here], s=6, lw=0, alpha=0.6, color=COLORS[kind], label=called)
+            axes.scatter(rival[here], code[here], s=6, lw=0, alpha=0.6, color=KIND_COLORS[kind], label=called)
         low, high = min(code.min(), rival.min()) * 1.1, max(code.max(), rival.max(), 1) * 1.5
         axes.plot([low, high], [low, high], color="k", lw=0.8)
         axes.set_xscale("symlog", linthresh=30)
@@ -184,7 +188,7 @@ def gain_by_snr(arrays: Arrays) -> Figure:
     axes: Axes = axes_grid[0, 0]
     snr = arrays["snr"]
     shown = {"oracle": "oracle", "sersic": "fitted Sersic", "code": "network", "gaussian_bic": "Gaussian, BIC"}
-    for color, (name, called) in zip(("#000000", *COLORS), shown.items(), strict=False):
+    for color, (name, called) in zip(("#000000", *KIND_COLORS), shown.items(), strict=False):
         values = arrays.get(f"log_p_{name}")
         if values is None:
             continue
@@ -200,38 +204,6 @@ def gain_by_snr(arrays: Arrays) -> Figure:
     axes.set(xscale="log", xlabel="S/N of the galaxy", ylabel="log-likelihood minus fitted Gaussian's [nat]")
     axes.legend(fontsize="small")
     return figure
-
-
-def tsne(explanation: Explanation) -> Figure:
-    """Maps of the code, coloured by every column, then other seeds by type."""
-    names = list(explanation.columns)
-    kind = next((name for name in names if name in explanation.labels), "")
-    wanted = [(name, 0) for name in names] or [("", 0)]
-    wanted += [(kind, seed) for seed in range(1, len(explanation.embedding))]
-    figure, panels = flow(len(wanted), 3, (4.0, 3.5), "t-SNE of the code; distances between groups mean nothing")
-    for axes, (name, seed) in zip(panels, wanted, strict=True):
-        _embedded(axes, explanation, name, seed)
-        trust = explanation.trustworthiness[seed]
-        axes.set_title(f"{name or 'all'}; seed {seed + 1}, trustworthiness {trust:.2f}", fontsize="small")
-    return figure
-
-
-def _embedded(axes: Axes, explanation: Explanation, name: str, seed: int) -> None:
-    order = np.random.default_rng(0).permutation(explanation.embedding.shape[1])
-    x, y = explanation.embedding[seed, order].T
-    size = float(np.clip(6000 / len(x), 4, 20))
-    axes.set(xticks=[], yticks=[], xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
-    value = explanation.columns[name][order] if name else np.zeros(len(x))
-    if name in explanation.labels:
-        for number, called in sorted(explanation.labels[name].items()):
-            here = value == number
-            axes.scatter(x[here], y[here], s=size, color=COLORS[int(number) % len(COLORS)], lw=0, label=called)
-        axes.legend(fontsize="x-small", loc="best")
-        return
-    low, high = np.nanquantile(value, [0.02, 0.98])
-    points = axes.scatter(x, y, s=size, c=value, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9), lw=0)
-    unit = explanation.units.get(name, "1")
-    axes.figure.colorbar(points, ax=axes).set_label(name + ("" if unit in ("", "1") else f" [{unit}]"))
 
 
 def saliency(maps: np.ndarray) -> Figure:

@@ -1,4 +1,4 @@
-"""Parts of figures that several share: grids, stamps, names of axes.
+"""Parts of figures that several share: stamps, colour bars, names of axes.
 
 Shape legend: H rows, W columns.
 """
@@ -14,27 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import ScalarFormatter
 
-# Okabe and Ito 2008, "Color universal design".
-COLORS = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000"]
-DPI = 120
+# Okabe and Ito 2008, "Color universal design", by type: ellipticals are red, spirals blue.
+KIND_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 SKY_NOISE = "brightness [sky noise]"
 TICKS = (-3, 0, 3, 10, 30, 100, 300)
-
-
-def grid(rows: int, columns: int, size: tuple[float, float], title: str) -> tuple[Figure, np.ndarray]:
-    """Make a figure with (rows, columns) axes; ``size`` is one panel's width and height in inches."""
-    figure = Figure(figsize=(size[0] * columns + 0.9, size[1] * rows + 0.8), layout="constrained", dpi=DPI)
-    figure.suptitle(title)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def flow(count: int, across: int, size: tuple[float, float], title: str) -> tuple[Figure, list[Axes]]:
-    """Make a figure with ``count`` axes in rows of at most ``across``."""
-    columns = min(across, count)
-    figure, axes = grid(-(-count // columns), columns, size, title)
-    for unused in axes.flat[count:]:
-        unused.remove()
-    return figure, list(axes.flat[:count])
 
 
 def stamp(axes: Axes, image: np.ndarray, largest: float) -> AxesImage:

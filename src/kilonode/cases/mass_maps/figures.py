@@ -14,11 +14,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kilonode.cases import panels
 from kilonode.cases.contract import Explanation
+from kilonode.cases.panels import COLORS
 
-# Okabe and Ito 2008, "Color universal design"; the article draws its two cosmologies red and blue.
-BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
-DPI = 120
+BLUE, RED, GREEN = COLORS[0], COLORS[1], COLORS[3]  # the article draws its two cosmologies red and blue
 EXAMPLES = 3
 TITLE = 6.2
 """Inches: a figure holds its title, with pair, noise, pixel and area in one line."""
@@ -122,18 +122,8 @@ def tsne(explanation: Explanation) -> Figure | None:
         return None
     kind = next((name for name in explanation.columns if name in explanation.labels), "")
     numbers = [name for name in explanation.columns if name not in explanation.labels]
-    wanted = [(name, 0) for name in [kind, *numbers[:3]]]
-    wanted += [(kind, seed) for seed in range(1, len(explanation.embedding))]
-    across = min(3, len(wanted))
     title = "t-SNE of test maps; distances between groups mean nothing" + _setup(explanation)
-    figure, axes_grid = _grid(-(-len(wanted) // across), across, (4.0, 3.5), title)
-    for axes in axes_grid.flat[len(wanted) :]:
-        axes.remove()
-    for axes, (name, seed) in zip(axes_grid.flat, wanted, strict=False):
-        _embedded(axes, explanation, name, seed)
-        kept = explanation.trustworthiness[seed]
-        axes.set_title(f"{name or 'all samples'}; seed {seed + 1}, trustworthiness {kept:.2f}", fontsize="small")
-    return figure
+    return panels.tsne(explanation, [kind, *numbers[:3]], kind, title, (BLUE, RED, GREEN))
 
 
 def spectrum(explanation: Explanation) -> Figure | None:
@@ -188,11 +178,8 @@ def calibration(explanation: Explanation) -> Figure | None:
 
 
 def _grid(rows: int, columns: int, size: tuple[float, float], title: str) -> tuple[Figure, Any]:
-    """Make a figure with (rows, columns) axes; ``size`` is one panel's width and height in inches."""
-    inches = (max(size[0] * columns + 0.6, TITLE), size[1] * rows + 0.9)
-    figure = Figure(figsize=inches, layout="constrained", dpi=DPI)
-    figure.suptitle(title, fontsize="medium")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    """Make a figure with (rows, columns) axes, wide enough for its title."""
+    return panels.grid(rows, columns, size, title, TITLE)
 
 
 def _setup(explanation: Explanation) -> str:
@@ -219,27 +206,3 @@ def _edges(axes: Axes, first: bool, last: bool, explanation: Explanation) -> Non
     axes.tick_params(labelsize="x-small", labelleft=first, labelbottom=last)
     axes.set_ylabel(unit if first else "", fontsize="x-small")
     axes.set_xlabel(unit if last else "", fontsize="x-small")
-
-
-def _embedded(axes: Axes, explanation: Explanation, name: str, seed: int) -> None:
-    """Draw one map, its points in random order so that no class hides another."""
-    order = np.random.default_rng(0).permutation(explanation.embedding.shape[1])
-    x, y = explanation.embedding[seed, order].T
-    size = float(np.clip(6000 / len(x), 4, 20))
-    axes.set(xticks=[], yticks=[], xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
-    if not name:
-        axes.scatter(x, y, s=size, color=GREY, lw=0)
-        return
-    value = explanation.columns[name][order]
-    if name in explanation.labels:
-        names = explanation.labels[name]
-        colors = dict(zip(sorted(names), (BLUE, RED, GREEN), strict=False))
-        axes.scatter(x, y, s=size, c=[colors.get(int(number), GREY) for number in value], lw=0)
-        for number, color in colors.items():
-            axes.scatter([], [], s=20, color=color, label=names[number])
-        axes.legend(fontsize="x-small", loc="best", title=name, title_fontsize="x-small")
-        return
-    low, high = np.nanquantile(value, [0.01, 0.99])
-    points = axes.scatter(x, y, s=size, c=value, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9), lw=0)
-    unit = explanation.units.get(name, "1")
-    axes.figure.colorbar(points, ax=axes).set_label(name + ("" if unit in ("", "1") else f" [{unit}]"))

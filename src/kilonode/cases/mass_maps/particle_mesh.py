@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,11 @@ class Snapshot:
 
     a: float
     planes: np.ndarray
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """Running sums of the planes along their rows, float64 (3, G + 1, G): light cones take differences of them."""
+        return np.stack([_sums(plane) for plane in self.planes])
 
 
 def box(rng: np.random.Generator, cosmology: Cosmology, settings: Mapping[str, Any]) -> list[Snapshot]:
@@ -195,7 +200,7 @@ def light_cone(
     """Stack the box along one line of sight: convergence in the Born approximation, float64 (W, W).
 
     One plane a box length, of the snapshot nearest in time, grown by linear theory to the plane's time, seen along a
-    random axis, turned, mirrored and shifted. A pixel is the mean over its area.
+    random axis, shifted, turned and mirrored. A pixel is the mean over its area, to the last part of a cell.
     """
     kappa = np.zeros((pixels, pixels))
     times = np.array([snapshot.a for snapshot in snapshots])
@@ -203,24 +208,42 @@ def light_cone(
         chi = (plane + 0.5) * length
         a = float(cosmology.scale_factor(chi))
         nearest = snapshots[int(np.abs(times - a).argmin())]
-        image = nearest.planes[rng.integers(3)]
+        sums = nearest.sums[rng.integers(3)]
+        cells = sums.shape[1]
+        width = arcmin * ARCMIN * chi * cells / length  # of a pixel, in cells
+        rows, columns = rng.random((2, 1)) * cells + width * np.arange(pixels + 1)
+        seen = _means(_sums(_means(sums, rows).T), columns).T
         flip, turn = rng.integers(2, size=2), rng.integers(2)
-        image = image[:: 1 - 2 * flip[0], :: 1 - 2 * flip[1]]
-        image = image.T if turn else image
+        seen = seen[:: 1 - 2 * flip[0], :: 1 - 2 * flip[1]]
         grown = cosmology.growth(a) / cosmology.growth(nearest.a)
-        rows, columns = (_seen(shift, chi, length, len(image), pixels, arcmin) for shift in rng.random(2) * length)
-        kappa += float(cosmology.lensing_weight(chi) * grown) * (rows @ image @ columns.T)
+        kappa += float(cosmology.lensing_weight(chi) * grown) * (seen.T if turn else seen)
     return kappa
 
 
-def _seen(shift: float, chi: float, length: float, cells: int, pixels: int, arcmin: float) -> np.ndarray:
-    """What share of each cell each pixel sees along one axis, float32 (W, G): linear interpolation, averaged."""
-    width = arcmin * ARCMIN * chi * cells / length  # of a pixel, in cells
-    points = int(np.ceil(width)) + 1
-    place = shift * cells / length + width * (np.arange(pixels * points) + 0.5) / points
-    low = np.floor(place).astype(np.int64)
-    part = place - low
-    row = np.repeat(np.arange(pixels), points) * cells
-    flat = np.bincount(row + low % cells, 1 - part, pixels * cells)
-    flat += np.bincount(row + (low + 1) % cells, part, pixels * cells)
-    return np.asarray((flat / points).reshape(pixels, cells).astype(np.float32))
+def _sums(image: np.ndarray) -> np.ndarray:
+    """Sum of all cells before each edge along the first axis: (G, ...) -> float64 (G + 1, ...)."""
+    found = np.zeros((len(image) + 1, *image.shape[1:]))
+    np.cumsum(image, axis=0, out=found[1:])
+    return found
+
+
+def _means(sums: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Mean of a periodic image between neighbouring edges, in cells, along its first axis.
+
+    From running sums the cost does not depend on how many cells a pixel covers.
+
+    Parameters
+    ----------
+    sums : float64 (G + 1, ...)
+        ``_sums`` of the image.
+    edges : float (W + 1,)
+        Rising; may pass the end of the image any number of times.
+
+    Returns
+    -------
+    float64 (W, ...)
+    """
+    low = np.floor(edges).astype(np.int64)
+    part, (turns, inside) = (edges - low)[:, None], np.divmod(low, len(sums) - 1)
+    before = (1 - part) * sums[inside] + part * sums[inside + 1] + turns[:, None] * sums[-1]
+    return np.asarray(np.diff(before, axis=0) / np.diff(edges)[:, None])

@@ -21,7 +21,7 @@ from kilonode.cases.mass_maps.theory import PAIRS, SOURCE_Z, Cosmology
 from kilonode.errors import UserError, near
 
 CASE_ID = 3
-MATTER, NOISE = 0, 1
+MATTER, NOISE, BOX = 0, 1, 4
 """Streams; 2 (label errors) and 3 (augmentation) are kept for others."""
 SHAPE_NOISE = 0.26
 """Intrinsic ellipticity of a galaxy, rms a component (our choice)."""
@@ -56,8 +56,12 @@ def simulate(seed: int, group: int, settings: Mapping[str, Any]) -> Tables:
     UserError
         An engine or a pair that there is not.
     """
+    asked = _tables(settings)
+    pairs = {wanted["pair"] for _, wanted in asked} if settings["engine"] == "pm" else set()
+    boxes = {pair: _box(seed, group, pair, settings) for pair in pairs}
     return {
-        name: _table(seed, group, number, wanted, settings) for number, (name, wanted) in enumerate(_tables(settings))
+        name: _table(seed, group, number, wanted, boxes.get(wanted["pair"], []), settings)
+        for number, (name, wanted) in enumerate(asked)
     }
 
 
@@ -83,7 +87,20 @@ def _tables(settings: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return list(settings["tables"].items())
 
 
-def _table(seed: int, group: int, number: int, wanted: Mapping[str, Any], settings: Mapping[str, Any]) -> Arrays:
+def _box(seed: int, group: int, pair: str, settings: Mapping[str, Any]) -> list[particle_mesh.Snapshot]:
+    """The realisation's box of one pair of cosmologies; tables of that pair see it along light cones of their own."""
+    rng = _stream(seed, BOX, group, list(PAIRS).index(pair))
+    return particle_mesh.box(rng, Cosmology(*PAIRS[pair][group % 2]), settings)
+
+
+def _table(
+    seed: int,
+    group: int,
+    number: int,
+    wanted: Mapping[str, Any],
+    box: list[particle_mesh.Snapshot],
+    settings: Mapping[str, Any],
+) -> Arrays:
     count, arcmin = int(wanted["maps"]), float(settings["arcmin"])
     classes = (Cosmology(*PAIRS[wanted["pair"]][0]), Cosmology(*PAIRS[wanted["pair"]][1]))
     label = group % 2
@@ -92,7 +109,7 @@ def _table(seed: int, group: int, number: int, wanted: Mapping[str, Any], settin
         clean = lognormal.draw(rng, classes[label], count, PIXELS, arcmin)
         ratio = lognormal.log_ratio(clean, classes, arcmin)
     else:
-        box, length = particle_mesh.box(rng, classes[label], settings), float(settings["box"])
+        length = float(settings["box"])
         cones = [particle_mesh.light_cone(rng, classes[label], box, length, PIXELS, arcmin) for _ in range(count)]
         clean, ratio = np.stack(cones), np.zeros(count)
     galaxies = settings["galaxies"]
