@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from kilonode.evaluation.network import Network
 from kilonode.evaluation.read_outs import column
 from kilonode.explain import attribute, embed
 from kilonode.explain.curves import CAPTIONS, learning_curve
+from kilonode.explain.save import save
 from kilonode.records import Json, conditions, figure, read_json, write_json
 from kilonode.training.loop import keys
 
@@ -27,7 +27,6 @@ PROBED = 128
 """Samples whose gradients are averaged, at most."""
 PROBED_BYTES = 8 << 20
 """Of these samples together; there is a gradient of this size for each unit."""
-DPI = 110
 
 
 def run(
@@ -81,7 +80,7 @@ def run(
         **_columns(case, task, settings, network, test, rows, raw),
     )
     drawn = {**_learning(history), **contract.load(case).figures.draw(explanation)}
-    _write(drawn, figures)
+    save(drawn, figures)
     captions = _captions(contract.load(case).figures.CAPTIONS, drawn)
     label = f"{case}/{config.data_name(data)}/{task}"
     found = [
@@ -164,14 +163,3 @@ def _learning(history: Path) -> dict[str, Figure]:
 def _captions(of_case: dict[str, str], drawn: dict[str, Figure]) -> dict[str, str]:
     known = {**CAPTIONS, **of_case}
     return {name: known[name] for name in drawn}
-
-
-def _write(drawn: dict[str, Figure], folder: Path) -> None:
-    """All figures, under a temporary name until the last one is drawn."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, found in drawn.items():
-        found.savefig(temporary / f"{name}.png", dpi=DPI)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)

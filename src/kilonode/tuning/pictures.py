@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import numpy as np
 import optuna
 from matplotlib.figure import Figure
 
+from kilonode.explain.save import save
 from kilonode.records import Json
 from kilonode.tuning.study import Study
-
-DPI = 110
 
 
 def draw(folder: Path, study: Study, rows: list[Json]) -> None:
@@ -26,13 +24,7 @@ def draw(folder: Path, study: Study, rows: list[Json]) -> None:
     shares = importance(study)
     if shares:
         drawn["importance"] = _importance(shares)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, found in drawn.items():
-        found.savefig(temporary / f"{name}.png", dpi=DPI)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
+    save(drawn, folder)
 
 
 def importance(study: Study) -> dict[str, float]:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from kilonode.cases import panels
 from kilonode.cases.contract import Explanation
 from kilonode.cases.extreme_weather.patches import CYCLONE_CHANNELS, PIXEL
 from kilonode.cases.extreme_weather.storms import KINDS
@@ -20,16 +21,12 @@ from kilonode.cases.extreme_weather.world import CHANNELS
 # Okabe and Ito 2008, "Color universal design".
 BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#BBBBBB", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-DPI = 120
 EXAMPLES = 3
 
 
 def grid(rows: int, columns: int, size: tuple[float, float], title: str) -> tuple[Figure, Any]:
     """Make a figure with (rows, columns) axes; ``size`` is one panel's width and height in inches."""
-    inches = (max(size[0] * columns + 0.4, 5.0), size[1] * rows + 0.7)
-    figure = Figure(figsize=inches, layout="constrained", dpi=DPI)
-    figure.suptitle(title, fontsize="medium")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return panels.grid(rows, columns, size, title, least=5.0)
 
 
 def patches(explanation: Explanation) -> Figure | None:

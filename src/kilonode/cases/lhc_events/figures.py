@@ -17,7 +17,8 @@ from matplotlib.patches import Rectangle
 from kilonode.cases.contract import Explanation
 from kilonode.cases.lhc_events import jets, panels, rates
 from kilonode.cases.lhc_events.maps import reconstructions, saliency, tsne
-from kilonode.cases.lhc_events.panels import BACKGROUND, CHANNELS, COLORS, SIGNAL, UNITS, flow, grid, plain
+from kilonode.cases.lhc_events.panels import BACKGROUND, CHANNELS, COLORS, SIGNAL, UNITS, plain
+from kilonode.cases.panels import DPI, flow, grid
 
 CAPTIONS = {
     "display": "Two test events: the gluino and the QCD event with the largest sum of jet masses. Left: as seen "
@@ -88,7 +89,7 @@ def draw(explanation: Explanation) -> dict[str, Figure]:
 
 def display(image: np.ndarray, features: np.ndarray, names: Sequence[str]) -> Figure:
     """Draw events (N, 3, n, n) with their names and jets (N, 24), a row each: along the beam, and unrolled."""
-    figure = Figure(figsize=(9.6, 4.1 * len(names)), layout="constrained", dpi=panels.DPI)
+    figure = Figure(figsize=(9.6, 4.1 * len(names)), layout="constrained", dpi=DPI)
     figure.suptitle("Event display")
     for row, name in enumerate(names):
         beam = figure.add_subplot(len(names), 2, 2 * row + 1, projection="polar")
@@ -121,7 +122,7 @@ def images(mean: np.ndarray) -> Figure:
 
 def network(layers: np.ndarray) -> Figure:
     """Shapes (L, 3) of the layers as boxes."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=panels.DPI)
+    figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=DPI)
     axes = figure.subplots()
     x, largest = 0.0, float(layers[:, 1].max())
     for number, (channels, height, width) in enumerate(layers):
@@ -141,7 +142,7 @@ def network(layers: np.ndarray) -> Figure:
 
 def roc(search: Curves, group: np.ndarray) -> Figure:
     """Share of signal against share of background on a logarithmic axis, with the published cuts as a star."""
-    figure = Figure(figsize=(6.6, 5.8), layout="constrained", dpi=panels.DPI)
+    figure = Figure(figsize=(6.6, 5.8), layout="constrained", dpi=DPI)
     axes = figure.subplots()
     lowest = 0.1
     for position, method in enumerate(name for name in ROC_METHODS if name in search):
@@ -186,7 +187,7 @@ def _star(axes: Axes, search: Curves) -> None:
 def score(search: Curves) -> Figure:
     """Histogram of the network's score."""
     label, values, weight = search["network"]
-    figure = Figure(figsize=(5.6, 3.8), layout="constrained", dpi=panels.DPI)
+    figure = Figure(figsize=(5.6, 3.8), layout="constrained", dpi=DPI)
     axes = figure.subplots()
     edges = np.linspace(np.quantile(values, 0.001), np.quantile(values, 0.999), 31).tolist()
     for value, name, color in ((1, "gluinos", SIGNAL), (0, "QCD", BACKGROUND)):
@@ -218,7 +219,7 @@ def score_by_jets(search: Curves, features: np.ndarray) -> Figure:
     number, total = np.zeros((10, 5)), np.zeros((10, 5))
     np.add.at(number, (row, count - 3), 1)
     np.add.at(total, (row, count - 3), rank)
-    figure = Figure(figsize=(5.6, 4.4), layout="constrained", dpi=panels.DPI)
+    figure = Figure(figsize=(5.6, 4.4), layout="constrained", dpi=DPI)
     axes = figure.subplots()
     mean = np.ma.masked_where(number == 0, total / np.maximum(number, 1))
     drawn = axes.pcolormesh(np.arange(2.5, 8), edges, mean, vmin=0, vmax=1, cmap="cividis")
@@ -255,7 +256,7 @@ def improvement(curves: Mapping[str, Curves]) -> Figure:
 
 def score_by_energy(curves: Mapping[str, Curves]) -> Figure:
     """Anomaly score of background and of unseen signals against HT."""
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained", dpi=panels.DPI)
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained", dpi=DPI)
     axes = figure.subplots()
     for position, (question, rivals) in enumerate(curves.items()):
         label, error, _ = rivals["reconstruction_error"]

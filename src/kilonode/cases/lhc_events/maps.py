@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from kilonode.cases.contract import Explanation
 from kilonode.cases.lhc_events import panels
-from kilonode.cases.lhc_events.panels import CHANNELS, COLORS, flow, grid
+from kilonode.cases.lhc_events.panels import CHANNELS, COLORS
+from kilonode.cases.panels import flow, grid
 
 UNITS_SHOWN = 8
 

@@ -1,4 +1,4 @@
-"""Parts of figures that several share: grids, images of the detector, the transverse view, names of axes.
+"""Parts of figures that several share: images of the detector, the transverse view, names of axes.
 
 Shape legend: n pixels an axis, J jets.
 """
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from kilonode.cases.lhc_events.detector import ETA
@@ -20,25 +19,8 @@ COLORS = ["#D55E00", "#E69F00", "#CC79A7", "#0072B2", "#009E73", "#56B4E9", "#99
 SIGNAL, BACKGROUND = "#0072B2", "#D55E00"
 CHANNELS = ("all towers", "electromagnetic", "tracks")
 UNITS = ("transverse energy [GeV]", "transverse energy [GeV]", "tracks")
-DPI = 120
 EXTENT = (-np.pi, np.pi, -ETA, ETA)
 JET_RADIUS = 1.0
-
-
-def grid(rows: int, columns: int, size: tuple[float, float], title: str, **more: Any) -> tuple[Figure, np.ndarray]:
-    """Make a figure with (rows, columns) axes; ``size`` is one panel's width and height in inches."""
-    figure = Figure(figsize=(size[0] * columns + 0.6, size[1] * rows + 0.7), layout="constrained", dpi=DPI)
-    figure.suptitle(title)
-    return figure, figure.subplots(rows, columns, squeeze=False, **more)
-
-
-def flow(count: int, across: int, size: tuple[float, float], title: str) -> tuple[Figure, list[Axes]]:
-    """Make a figure with ``count`` axes in rows of at most ``across``."""
-    columns = min(across, count)
-    figure, axes = grid(-(-count // columns), columns, size, title)
-    for unused in axes.flat[count:]:
-        unused.remove()
-    return figure, list(axes.flat[:count])
 
 
 def detector_image(axes: Axes, image: np.ndarray, largest: float, smallest: float) -> AxesImage:
