@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kilonode.cases.contract import Estimator
 from kilonode.errors import UserError
 from kilonode.tuning import space
-from kilonode.tuning.study import ATTEMPTS, Study, journal, missed
+from kilonode.tuning.study import ATTEMPTS, Study, alone, journal, missed
 
 SPACE = {
     "training.lr": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -236,3 +236,9 @@ def test_every_order_of_three_workers_gives_the_same_search(tmp_path: Path) -> N
         turns = itertools.cycle(order)
         search(tmp_path / str(number), 5, 3, lambda count, turns=turns: next(turns) % count)
     assert all(tried(tmp_path / str(number)) == tried(tmp_path / "0") for number in range(27))
+
+
+def test_two_searches_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with alone(tmp_path / "state"), pytest.raises(UserError, match="expected no other search in this folder"):
+        alone(tmp_path / "state")
+    alone(tmp_path / "state").close()  # the first one is gone

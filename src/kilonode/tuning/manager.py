@@ -15,7 +15,7 @@ from kilonode.progress import Meter
 from kilonode.records import Json, digest
 from kilonode.tuning import outputs, space
 from kilonode.tuning.pool import Pool
-from kilonode.tuning.study import Study, journal
+from kilonode.tuning.study import Study, alone, journal
 from kilonode.tuning.trial import NETWORK
 
 AHEAD = 3
@@ -35,6 +35,7 @@ class Manager:
 
     def __init__(self, plan: Json, pool: Pool) -> None:
         self.plan, self.pool, self.folder = plan, pool, Path(plan["folder"])
+        self._lock = alone(self.folder / "state")
         self._storage = journal(self.folder / "state" / "journal.log")
         self.studies = [self._study(number) for number in range(len(plan["folds"]))]
         self._idle: list[int] = []

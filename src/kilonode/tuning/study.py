@@ -13,9 +13,11 @@ algorithm 2; here with the delayed view described above.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
@@ -36,7 +38,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 class _Alone:
-    """No lock: rank 0 is the only writer, and a lock of a killed writer would stop its successor."""
+    """No lock file: ``alone`` has seen to it, and Optuna's of a killed writer would stop its successor."""
 
     def acquire(self) -> bool:
         """Always."""
@@ -44,6 +46,26 @@ class _Alone:
 
     def release(self) -> None:
         """Nothing to give back."""
+
+
+def alone(folder: Path) -> IO[bytes]:
+    """A lock on a search, as long as the returned file is open; the kernel takes it back from the dead.
+
+    Raises
+    ------
+    UserError
+        Another process searches in this folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held = (folder / "lock").open("ab")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"expected no other search in this folder, got one ({folder}); wait for it") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
+            raise
+    return held
 
 
 def journal(path: Path) -> optuna.storages.JournalStorage:
