@@ -20,6 +20,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 # Literal: scripts and papers depend on it. A change here is a change for every user, and belongs in CHANGELOG.md.
 CASE, TASK, DATA = "--case NAME!", "--task NAME!", "--data TIER|MAPPING!"
+TUNED = "--tuned PATH"
 FROZEN = {
     "run": [
         "--case NAME",
@@ -37,6 +38,20 @@ FROZEN = {
     "simulate": [CASE, DATA, "--output PATH!"],
     "ingest": [CASE, DATA, "--input PATH!", "--output PATH!"],
     "preprocess": [CASE, DATA, "--table NAME!", "--raw PATH!", "--output PATH!"],
+    "tune": [
+        CASE,
+        TASK,
+        "--data TIER|MAPPING",
+        "--method NAME",
+        "--trials N",
+        "--workers W",
+        "--ranks-per-trial N",
+        "--sampler NAME",
+        "--seed N",
+        "--store PATH",
+        "--folder PATH",
+        "--time-left [D-]H:M:S",
+    ],
     "stage": ["--store PATH!", "--to PATH!", "--truth"],
     "train": [
         CASE,
@@ -45,13 +60,24 @@ FROZEN = {
         "--seed N",
         "--store PATH!",
         "--state PATH!",
+        TUNED,
         "--backend horovod|mpi4py",
         "--time-left [D-]H:M:S",
         "--device cpu|cuda",
         "--patience-s S",
     ],
     "finish": ["--state PATH!", "--weights PATH!", "--metrics PATH!"],
-    "evaluate": [CASE, TASK, DATA, "--seed N", "--store PATH!", "--weights PATH!", "--output PATH!", "--curves PATH!"],
+    "evaluate": [
+        CASE,
+        TASK,
+        DATA,
+        "--seed N",
+        "--store PATH!",
+        "--weights PATH!",
+        "--output PATH!",
+        "--curves PATH!",
+        TUNED,
+    ],
     "explain": [
         CASE,
         TASK,
@@ -62,6 +88,7 @@ FROZEN = {
         "--history PATH!",
         "--output PATH!",
         "--figures PATH!",
+        TUNED,
     ],
     "gather": ["records*!", "--output PATH!"],
     "report": ["--summary PATH!", "--output PATH!"],

@@ -193,7 +193,7 @@ def test_three_ranks_write_the_same_bytes(tmp_path: Path, mpiexec: Callable[...,
 
 
 def test_an_unknown_format_names_the_known(tmp_path: Path, source: Path) -> None:
-    known = ["fits", "hdf5", "netcdf", "npz", "nwb", "root", "zarr"]
+    known = ["fits", "hdf5", "mesh", "netcdf", "npz", "nwb", "root", "zarr"]
     (line,) = refused(tmp_path / "out", "hdf", source, {"x": field("x")})
     assert f"got 'hdf' is not one of {known}" in line
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from kilonode.cases import SMALL
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verb."""
@@ -39,8 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, metavar="PATH", help="journal and results (default: the workflow's)")
     parser.add_argument("--time-left", default="", metavar="[D-]H:M:S", help="stop in time, as squeue -o %%L prints it")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = """examples:
-  kilonode tune --case reactor_neutrinos --task classifier --data toy --trials 20 --workers 2
-  mpiexec -n 5 kilonode tune --case reactor_neutrinos --task classifier --data toy --trials 400
+    parser.epilog = f"""examples:
+  kilonode tune --case {SMALL} --task classifier --data toy --trials 20 --workers 2
+  mpiexec -n 5 kilonode tune --case {SMALL} --task classifier --data toy --trials 400
 the first of the ranks hands out trials; run the same again to continue a search that was stopped or killed
 """
