@@ -9,10 +9,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kilonode.errors import UserError
+from kilonode.report import run as front
 from kilonode.slurm import head
 from kilonode.slurm.head import Head
 
@@ -112,3 +114,21 @@ def test_snakemake_s_exit_status_is_the_head_s(tmp_path: Path) -> None:
         assert done.returncode == status, done.stderr
         assert (tmp_path / head.LOCK).exists() is locked
     assert json.loads((tmp_path / head.LOCK).read_text())["pid"] > 0
+
+
+@pytest.mark.parametrize(("profile", "headed"), [("slurm", True), ("local", False)])
+def test_a_run_whose_jobs_outlive_it_has_a_head(
+    profile: str, headed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+
+    def start(command: list[str], **_: object) -> SimpleNamespace:
+        started.append(command)
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(front, "_check_launchers", lambda *_: None)
+    monkeypatch.setattr(front, "subprocess", SimpleNamespace(run=start))
+    case = {"case": "reactor_neutrinos", "task": [], "tier": "toy", "data": None, "input": None, "seeds": 1}
+    assert front.run(**case, profile=profile, until=None, force=[], dry_run=False, snakemake=[]) == 1
+    assert ("kilonode.slurm.head" in started[0]) is headed

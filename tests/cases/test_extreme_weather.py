@@ -316,7 +316,7 @@ def test_storms_stand_anywhere_in_their_patch() -> None:
     assert np.abs(around).max() <= patches.JITTER * 32 + 1e-6
 
 
-@pytest.mark.xfail(reason="measured 0.956 on 203 patches: the hard negatives are still too easy", strict=False)
+@pytest.mark.xfail(reason="measured 0.956 on 203 patches: the hard negatives are still too easy", strict=True)
 def test_no_single_threshold_tells_cyclones_from_what_looks_like_them() -> None:
     x, y = baseline.cyclone_summaries(many()["x"]), many()["y"]
     best = DecisionTreeClassifier(max_depth=1).fit(x, y).score(x, y)

@@ -27,7 +27,7 @@ TABLES = {
     for name, pair in [("sky", "sigma8"), ("sigma8", "sigma8"), ("degenerate", "degenerate")]
 }
 RESOLVED = (200, 450)
-"""Multipoles between which maps of the particle mesh have the spectrum of theory within 10 %, over enough boxes."""
+"""Multipoles between which maps of the particle mesh have the spectrum of theory within 12 %, over enough boxes."""
 SETTINGS = {"engine": "lognormal", "arcmin": 2.0, "galaxies": 30, "smoothing": 0.0, "tables": TABLES, **TINY}
 
 

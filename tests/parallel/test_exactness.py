@@ -29,10 +29,8 @@ VARIANTS = ("in pieces", "normalised", "lars", "lamb")
 PIECES, NORMALISED, LARS, LAMB = ([f"{case} {task} {variant}" for case, task in FIRST] for variant in VARIANTS)
 ASKED = [*TASKS, *((*what, variant) for what in FIRST for variant in VARIANTS)]
 TOLERANCE = 1e-5
-ALLOWED = {"whole": TOLERANCE, "last": TOLERANCE, "weights": 10 * TOLERANCE}
-"""Ten steps with momentum, or of LARS or LAMB."""
-LOSS = 5e-6
-"""Of the validation loss, relative: 1.6e-6 was seen, for the largest network."""
+NAMES = ("whole", "last", "weights")
+LOSS = 1e-6
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +70,9 @@ def test_the_shares_are_uneven_and_some_are_empty(size: int, computed: Compute) 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_ranks_give_the_numbers_of_one(size: int, task: str, computed: Compute) -> None:
     alone, many = computed(1), computed(size)
-    for name, allowed in ALLOWED.items():
+    for name in NAMES:
         assert np.isfinite(alone[f"{task} {name}"]).all()
-        assert deviation(many[f"{task} {name}"], alone[f"{task} {name}"]) < allowed, name
+        assert deviation(many[f"{task} {name}"], alone[f"{task} {name}"]) < TOLERANCE, name
     assert many[f"{task} validation"] == pytest.approx(alone[f"{task} validation"], rel=LOSS)
     assert many[f"{task} agree"] == 1  # all ranks have the same bits of both
 
@@ -90,8 +88,8 @@ def test_dividing_by_ranks_instead_of_samples_would_be_seen(task: str, computed:
 def test_pieces_give_the_numbers_of_the_whole(task: str, size: int, computed: Compute) -> None:
     """Four ranks have shares of three and four samples, and at the end of one and none: fewer than pieces."""
     whole, pieces = task.replace("in pieces", "plain"), computed(size)
-    for name, allowed in ALLOWED.items():
-        assert deviation(pieces[f"{task} {name}"], computed(1)[f"{whole} {name}"]) < allowed, name
+    for name in NAMES:
+        assert deviation(pieces[f"{task} {name}"], computed(1)[f"{whole} {name}"]) < TOLERANCE, name
 
 
 @pytest.mark.parametrize("task", NORMALISED)
@@ -103,8 +101,8 @@ def test_normalising_over_one_ranks_samples_would_be_seen(task: str, computed: C
 @pytest.mark.parametrize("task", [*WHAT, *PIECES, *NORMALISED])
 def test_back_ends_agree(task: str, computed: Compute) -> None:
     horovod, mpi4py = (computed(2, backend) for backend in BACKENDS)
-    for name, allowed in ALLOWED.items():
-        assert deviation(mpi4py[f"{task} {name}"], horovod[f"{task} {name}"]) < allowed, name
+    for name in NAMES:
+        assert deviation(mpi4py[f"{task} {name}"], horovod[f"{task} {name}"]) < TOLERANCE, name
     assert mpi4py[f"{task} validation"] == horovod[f"{task} validation"]
 
 
