@@ -73,6 +73,25 @@ def with_descendants(processes: Iterable[Process]) -> list[Process]:
     return [process for process in everything if process.pid in pids]
 
 
+def free_segments(directory: Path = Path("/dev/shm")) -> int:
+    """Remove shared memory of MPI ranks that were killed; what a process still maps, or has just made, stays.
+
+    A node that goes down takes it along, and sites remove it in an epilog. Left alone it fills memory, and MPICH, which
+    names it after job and step, stumbles over it in a later job of the same number: ranks hang or are out of memory.
+    """
+    left = {path for kind in ("mpich_shm_*", "ucx_shm_posix_*") for path in directory.glob(kind)}
+    left = {path for path in left if time.time() - path.stat().st_mtime > 1}
+    if not left:
+        return 0
+    names = {str(path) for path in left}
+    for process in read_processes():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            names -= {line.split(maxsplit=5)[-1] for line in Path(f"/proc/{process.pid}/maps").read_text().splitlines()}
+    for name in names:
+        Path(name).unlink(missing_ok=True)
+    return len(names)
+
+
 def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.02) -> bool:
     """Wait until the condition holds; False where it does not in time."""
     deadline = time.monotonic() + seconds

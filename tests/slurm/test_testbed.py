@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import mmap
 import os
 import re
 import signal
@@ -188,6 +190,31 @@ def test_a_killed_node_takes_its_tasks_along_and_comes_back(breakable: Command, 
     wait_for(lambda: json.loads(breakable("status", "--json").stdout)["idle"] == 4)
     refused = breakable("kill", "nid0009")
     assert (refused.returncode, refused.stderr.split(";")[1]) == (2, " nodes are nid0001 to nid0004\n")
+
+
+def test_shared_memory_of_killed_ranks_is_freed_and_that_of_living_ones_stays(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("processes", TESTBED_FOLDER / "processes.py")
+    assert spec is not None
+    assert spec.loader is not None
+    processes = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(processes)
+    dead, alive, others, young = (tmp_path / name for name in ("mpich_shm_1_0", "mpich_shm_2_0", "else", "mpich_shm_3"))
+    for path in (dead, alive, others, young):
+        path.write_bytes(bytes(4096))
+        os.utime(path, (0, 0))
+    young.touch()
+    with alive.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+        assert processes.free_segments(tmp_path) == 1
+    assert [path.exists() for path in (dead, alive, others, young)] == [False, True, True, True]
+
+
+def test_two_testbeds_number_their_jobs_apart(breakable: Command) -> None:
+    (first,) = output("sbatch", "--parsable", "-N1", "--output=/dev/null", "--wrap=true")
+    breakable("down")
+    time.sleep(2)
+    breakable("up", "--nodes", "4")
+    (second,) = output("sbatch", "--parsable", "--wait", "-N1", "--output=/dev/null", "--wrap=true")
+    assert int(second) > int(first)
 
 
 def test_slurmctld_takes_up_the_jobs_that_it_had(breakable: Command) -> None:
