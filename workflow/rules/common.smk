@@ -82,9 +82,13 @@ def tuned_folder(wildcards):
 
 
 def searches(wildcards):
-    """What the searches of the run's task leave behind: of the network, and of its rivals if it has any."""
+    """What the searches of the run's task leave behind: of the network, and of its rivals if it has any.
+
+    Rivals that are not searched have `evaluate` try the settings of their own grid.
+    """
     folder = tuned_folder(wildcards).removeprefix("--tuned ")
-    methods = ["network", *(["baseline"] if "target" in task_of(wildcards) else [])]
+    both = ["network", *(["baseline"] if "target" in task_of(wildcards) else [])]
+    methods = [name for name in both if name in task_of(wildcards).get("tuning", {}).get("methods", both)]
     return [f"{folder}/{method}/best.json" for method in methods] if folder else []
 
 
