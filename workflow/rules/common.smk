@@ -82,13 +82,9 @@ def tuned_folder(wildcards):
 
 
 def searches(wildcards):
-    """What the searches of the run's task leave behind: of the network, and of its rivals if it has any.
-
-    Rivals that are not searched have `evaluate` try the settings of their own grid.
-    """
+    """What the searches of the run's task leave behind: of the network, and of its rivals if it has any."""
     folder = tuned_folder(wildcards).removeprefix("--tuned ")
-    both = ["network", *(["baseline"] if "target" in task_of(wildcards) else [])]
-    methods = [name for name in both if name in task_of(wildcards).get("tuning", {}).get("methods", both)]
+    methods = ["network", *(["baseline"] if "target" in task_of(wildcards) else [])]
     return [f"{folder}/{method}/best.json" for method in methods] if folder else []
 
 

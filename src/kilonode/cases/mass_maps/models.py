@@ -135,7 +135,10 @@ class Autoencoder(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Four times convolution 5x5, rectifier, pooling by 2; one dense layer; one logit a class.
+    """Four times convolution 5x5, pooling by 2, batch normalisation, rectifier; one dense layer; one logit a class.
+
+    The normalisation is ours: two cosmologies differ in how strong a filter answers by a few per cent of an answer that
+    all maps share, and without it 5,040 maps seen five times taught nothing (loss 0.693, the logarithm of two).
 
     ``pooled``: the dense layer sees the mean of each filter over the map instead of all places; a statistic of the map,
     which can be learned from few maps.
@@ -151,8 +154,10 @@ class Classifier(nn.Module):
         sizes = [channels, filters, filters, 2 * filters, 2 * filters]
         self.encoder = nn.Sequential()
         for before, after in itertools.pairwise(sizes):
-            # Largest first, then cut at zero: the same numbers as the other way around, with a quarter of the work.
-            self.encoder.extend([nn.Conv2d(before, after, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()])
+            # Largest first, then the rest: a quarter of the work.
+            self.encoder.extend(
+                [nn.Conv2d(before, after, 5, padding=2), nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.ReLU()]
+            )
         places = 1 if pooled else (height >> HALVINGS) * (width >> HALVINGS)
         self.dense = nn.Linear(2 * filters * places, features)
         self.logits = nn.Linear(features, classes)
