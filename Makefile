@@ -12,8 +12,8 @@ help: ## print these verbs
 env: ## set up .venv (minutes the first time, then nothing): envs/README.md
 	@envs/bootstrap.sh
 
-# extreme_weather and ecog_speech have not run at this size yet: kilonode run --case NAME
-DEMO = {galaxy_shapes: [], lhc_events: [], mass_maps: [], reactor_neutrinos: []}
+# all tasks of a case, or those named: the whole on two cores within a quarter of an hour
+DEMO = {ecog_speech: [syllables], extreme_weather: [patches, boxes], galaxy_shapes: [], lhc_events: [], mass_maps: [], reactor_neutrinos: []}
 
 demo: env ## the whole workflow at laptop size, ends with results/report.html
 	.venv/bin/snakemake --workflow-profile workflow/profiles/local --config 'cases=$(DEMO)'
@@ -22,6 +22,7 @@ demo: env ## the whole workflow at laptop size, ends with results/report.html
 test: env ## all tests; those that need Slurm where it can be installed
 	@slurm/testbed/install.sh || [ $$? -eq 2 ]   # 2: not possible here, it said why
 	@envs/simgrid.sh || [ $$? -eq 2 ]
+	@envs/chromium.sh || [ $$? -eq 2 ]
 	.venv/bin/python -m pytest -n 2   # ranks and daemons often wait: two side by side
 
 test-long: env ## those that take minutes: every fault on the testbed, 64 ranks

@@ -13,6 +13,7 @@ from types import FrameType
 
 from kilonode import __version__, bench, scaling, tuning
 from kilonode.errors import EXIT_USER, UserError
+from kilonode.slurm import arguments as slurm
 
 EXAMPLES = """examples:
   kilonode run --case reactor_neutrinos --tier toy          one case, small, from nothing to its report
@@ -122,7 +123,9 @@ def _explain(parser: Add) -> None:
         history="metrics.json of the training",
         output="record to write",
         figures="folder to write",
+        embedding="t-SNE maps to write (.h5)",
     )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the training (default 0)")
     _tuned(parser)
 
 
@@ -133,6 +136,19 @@ def _gather(parser: Add) -> None:
 
 def _report(parser: Add) -> None:
     _paths(parser, summary="summary that gather wrote", output="page to write (.html)")
+    text = "what `kilonode scaling run --json` printed; may be repeated"
+    parser.add_argument("--scaling", action="append", type=Path, metavar="PATH", help=text)
+
+
+def _publish(parser: Add) -> None:
+    _paths(parser, summary="summary that gather wrote", output="record to write: docs/results/CASE.TIER.json")
+
+
+def _compare(parser: Add) -> None:
+    text = "a folder of results, a summary.json or a published record; the second is compared with the first"
+    parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help=text)
+    parser.add_argument("--json", dest="json_output", action="store_true", help="one JSON object")
+    parser.add_argument("--output", type=Path, metavar="PATH", help="also a page (.html)")
 
 
 def _check(parser: Add) -> None:
@@ -170,54 +186,6 @@ def _bench(parser: Add) -> None:
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTION", help=text)
 
 
-def _submit(parser: Add) -> None:
-    parser.add_argument(
-        "--site", required=True, metavar="NAME", help="a file of slurm/sites: perlmutter-cpu, generic, ..."
-    )
-    parser.add_argument("--nodes", required=True, type=int, metavar="N", help="whole nodes of the allocation")
-    parser.add_argument("--account", default="", metavar="NAME", help="who pays; most sites want one")
-    parser.add_argument("--queue", default="", metavar="NAME", help="QOS or partition (default: the site's)")
-    parser.add_argument("--minutes", type=int, default=60, metavar="N", help="time limit (default 60)")
-    parser.add_argument("--ranks-per-node", type=int, metavar="N", help="MPI ranks on each node (default: the site's)")
-    parser.add_argument("--name", default="kilonode", metavar="NAME", help="of the job (default kilonode)")
-    parser.add_argument("--dry-run", action="store_true", help="print the exact text and end")
-    parser.add_argument("snakemake", nargs="*", metavar="-- OPTION", help="words for snakemake, after --")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = """examples:
-  kilonode submit --site perlmutter-cpu --nodes 1024 --account m0000 --dry-run
-  kilonode submit --site generic --nodes 4 --minutes 30 -- --configfile workflow/config/ci.yaml
-training saves itself near the time limit: submit the same again to continue
-"""
-
-
-def _status(parser: Add) -> None:
-    parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="where the workflow runs (default: here)"
-    )
-    parser.add_argument("--json", dest="json_output", action="store_true", help="one JSON object")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = """examples:
-  kilonode status
-  kilonode status /scratch/me/kilonode --json | jq .trainings
-"""
-
-
-def _doctor(parser: Add) -> None:
-    parser.add_argument(
-        "--site", default="", metavar="NAME", help="a file of slurm/sites (default: $KILONODE_SITE, generic)"
-    )
-    parser.add_argument(
-        "--patience-s", type=float, default=120.0, metavar="S", help="wait so long for all ranks (default 120)"
-    )
-    parser.add_argument("--json", dest="json_output", action="store_true", help="one JSON object")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = """examples:
-  kilonode doctor                                     this machine
-  salloc -N 4 kilonode doctor --site perlmutter-cpu   every node of an allocation
-exit status 1 if something is wrong, with the remedy
-"""
-
-
 def _scaling(parser: Add) -> None:
     help = "measure a node or a series, predict, advise, simulate, compare with earlier"
     parser.add_argument("what", choices=scaling.NAMES, help=help)
@@ -239,9 +207,15 @@ VERBS = {
     "explain": ("kilonode.explain.explain", _explain, "t-SNE, saliency and figures"),
     "gather": ("kilonode.report.gather", _gather, "one table of all records"),
     "report": ("kilonode.report.page", _report, "one self-contained page"),
-    "submit": ("kilonode.slurm.submit", _submit, "write and submit an allocation that runs the workflow"),
-    "status": ("kilonode.slurm.status", _status, "how far jobs, workflow and trainings are"),
-    "doctor": ("kilonode.slurm.doctor", _doctor, "what is wrong with this machine or allocation, and what to change"),
+    "compare": ("kilonode.report.compare", _compare, "two runs side by side: what differs beyond noise"),
+    "publish": ("kilonode.report.publish", _publish, "a summary as a record without names of machines and folders"),
+    "submit": ("kilonode.slurm.submit", slurm.submit, "write and submit an allocation that runs the workflow"),
+    "status": ("kilonode.slurm.status", slurm.status, "how far jobs, workflow and trainings are"),
+    "doctor": (
+        "kilonode.slurm.doctor",
+        slurm.doctor,
+        "what is wrong with this machine or allocation; remedies",
+    ),
     "check": ("kilonode.data.check", _check, "print what a data file holds, or why it is not to be trusted"),
     "scaling": ("kilonode.scaling", _scaling, "what more nodes will give, and what to change first"),
     "bench": ("kilonode.bench", _bench, "measure this machine, or print what was measured"),

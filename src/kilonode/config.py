@@ -169,13 +169,14 @@ def resolve(case: str, data: str) -> Json:
 
 
 def _known_tasks(known: Json, asked: Json, where: str) -> Json:
-    """The mapping's tasks on top of the case's tasks of the same name; read-outs are its own."""
+    """The mapping's tasks on top of the case's tasks of the same name; read-outs and known truth are its own."""
     unknown = [name for name in asked if name not in known]
     if unknown:
         raise UserError(*(f"expected a task, got {name!r} ({where}); {near(name, known)}" for name in unknown))
     tasks = {}
     for name, overlay in asked.items():
         base = {key: value for key, value in known[name].items() if key not in ("read_outs", "columns")}
+        base["explain"] = {key: value for key, value in base["explain"].items() if key != "saliency"}
         tasks[name] = merged(base, overlay)
     return tasks
 
@@ -195,6 +196,7 @@ def _refuse_unknown_fields(tasks: Json, tables: Json, where: str) -> None:
         for side in ("positive", "negative", "where"):
             asked += [(f"{place}.{side}", field) for place, spec in parts.items() for field in spec.get(side, {})]
         asked += [("target", content["target"])] if "target" in content else []
+        asked += [("explain.saliency", field) for field in content["explain"].get("saliency", {}).get("fields", [])]
         fields = {"sample_id", *tables[content["table"]]}
         problems += [
             f"expected a field in tasks.{name}.{place}, got {field!r} ({where}); {near(field, fields)}"

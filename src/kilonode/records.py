@@ -117,7 +117,19 @@ def commit() -> str:
 def versions() -> dict[str, str]:
     """Versions of what can change a number."""
     found = {"python": platform.python_version()}
-    for name in ("kilonode", "torch", "horovod", "mpi4py", "mpich", "numpy", "h5py", "scikit-learn", "snakemake"):
+    names = (
+        "kilonode",
+        "torch",
+        "horovod",
+        "mpi4py",
+        "mpich",
+        "numpy",
+        "h5py",
+        "scikit-learn",
+        "openTSNE",
+        "snakemake",
+    )
+    for name in names:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

@@ -34,6 +34,7 @@ rule explain:
         curves="results/{case}/{data}/{task}/seed-{seed}/curves.h5",
     output:
         record="results/{case}/{data}/{task}/seed-{seed}/explanation.json",
+        maps="results/{case}/{data}/{task}/seed-{seed}/maps.h5",
         figures=report(
             directory("results/{case}/{data}/{task}/seed-{seed}/figures"),
             patterns=["{figure}.png"],
@@ -59,4 +60,4 @@ rule explain:
         "OMP_NUM_THREADS={threads} {resources.launch} {resources.layout} kilonode explain --case {wildcards.case} "
         "--task {wildcards.task} --data {params.data:q} --store {input.store:q} --weights {input.weights:q} "
         "--curves {input.curves:q} --history {input.metrics:q} --output {output.record:q} "
-        "--figures {output.figures:q} {params.tuned} 2>&1 | tee {log:q} >&2"
+        "--figures {output.figures:q} --embedding {output.maps:q} --seed {wildcards.seed} {params.tuned} 2>&1 | tee {log:q} >&2"

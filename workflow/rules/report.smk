@@ -7,11 +7,23 @@ rule gather:
         others=[
             f"{run}/{name}"
             for run in runs()
-            for name in ("explanation.json", "metrics.json", "figures")
+            for name in ("explanation.json", "metrics.json", "maps.h5", "figures")
         ],
     output:
         summary=SUMMARY,
-        table=str(Path(SUMMARY).with_suffix(".csv")),
+        table=report(
+            str(Path(SUMMARY).with_suffix(".csv")),
+            caption="../report/table.rst",
+            category="Summary",
+            labels={"what": "all numbers"},
+        ),
+        overview=report(
+            str(Path(SUMMARY).with_name("overview.csv")),
+            caption="../report/overview.rst",
+            category="Summary",
+            labels={"what": "who won"},
+        ),
+        cards=directory(str(Path(SUMMARY).with_name("model_cards"))),
     log:
         "logs/gather.log",
     benchmark:
@@ -24,7 +36,12 @@ rule report:
     input:
         SUMMARY,
     output:
-        config["report"],
+        report(
+            config["report"],
+            caption="../report/page.rst",
+            category="Summary",
+            labels={"what": "the page"},
+        ),
     log:
         "logs/report.log",
     benchmark:

@@ -1,8 +1,8 @@
 """What a case gives the engine, and what the engine hands back to it.
 
-A case is a folder ``cases/<case>/`` of six files of the same shape, and a seventh, ``measures.py``, where no
-general metric answers its question (README, "add a case"). The engine knows a case by its ``case.yaml`` and the
-functions below, never by its name.
+A case is a folder ``cases/<case>/`` of six files of the same shape, and two more where they are needed (README, "add
+a case"): ``measures.py`` where no general metric answers its question, ``truth.py`` where its simulation knows which
+pixels matter. The engine knows a case by its ``case.yaml`` and the functions below, never by its name.
 
 Shape legend: N samples, B batch, C channels, H rows, W columns, F features, K classes, S seeds.
 """
@@ -47,6 +47,9 @@ class Case:
         What the article shows and a reader expects of this case; name -> figure.
     ``measures.measure(trained) -> Measured``
         Only where the case has this file: what it alone measures, beside what every task gets.
+    ``truth.pixels(task, fields, shape) -> bool (N, C or 1, H, W)``
+        Only where a task has ``explain.saliency``: which pixels of inputs of ``shape`` (C, H, W) the simulation knows
+        to matter, from the stored ``fields`` named there. A sample with none, or with all, is not scored.
     """
 
     package: str
@@ -81,6 +84,11 @@ class Case:
         """What only this case measures, if it has such a file."""
         name = f"{self.package}.measures"
         return import_module(name) if find_spec(name) else None
+
+    @property
+    def truth(self) -> ModuleType:
+        """Where the simulation has put what matters, for tasks with ``explain.saliency``."""
+        return import_module(f"{self.package}.truth")
 
 
 def chosen(task: str, settings: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

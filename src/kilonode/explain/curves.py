@@ -6,11 +6,6 @@ from matplotlib.figure import Figure
 
 from kilonode.records import Json
 
-CAPTIONS = {
-    "learning_curve": "Loss per epoch on training and validation groups; the training loss is measured while weights "
-    "change and with training noise on, so it may lie above. The dot is the epoch whose weights were kept."
-}
-
 
 def learning_curve(history: list[Json]) -> Figure:
     """Training and validation loss by epoch, the kept epoch marked."""

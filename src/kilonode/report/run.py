@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import shutil
@@ -41,7 +42,8 @@ def run(
     command = [
         _snakemake(), "--snakefile", str(home / "Snakefile"), "--workflow-profile", str(_profile(home, profile)),
     ]  # fmt: skip
-    chosen = Path(settings["report"]).with_name("run.json")  # stands beside the results it led to
+    page = directory(snakemake) / settings["report"]
+    chosen = page.with_name("run.json")  # stands beside the results it led to
     write_json(chosen, settings)
     command += ["--configfile", str(chosen)]
     for name in [*force, *([until] if until else [])]:
@@ -61,8 +63,16 @@ def run(
         command = [sys.executable, "-m", "kilonode.slurm.head", *command[1:]]
     status = subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode
     if status == 0 and not dry_run and not until:
-        print(f"report: {Path(settings['report']).resolve()}")
+        print(f"report: {page.resolve()}")
     return status
+
+
+def directory(words: list[str]) -> Path:
+    """Where Snakemake will work: what its own ``--directory`` says, whole because it is read from there, or here."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--directory", "-d", type=Path)
+    named: Path | None = parser.parse_known_args(words)[0].directory
+    return named.resolve() if named else Path()
 
 
 def selection(case: str | None, task: list[str], tier: str, data: Path | None, input: Path | None, seeds: int) -> Json:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from kilonode.records import Json
+
+NAMES = {
+    "auc": "AUC", "pca": "PCA", "r2": "R²", "mse": "mean squared error", "lda": "LDA", "svm": "SVM", "knn": "k-NN",
+    "elbo": "ELBO", "bic": "BIC", "map": "mean average precision", "ap": "average precision",
+    "tsne": "t-SNE", "roc": "ROC", "snr": "S/N", "ht": "HT", "gaussian": "Gaussian", "sersic": "Sersic",
+}  # fmt: skip
+"""Short names of the records and what a person says."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Three significant decimals; ``n/a`` for what could not be measured."""
+    """Three decimals, fewer for large values; ``n/a`` for what could not be measured; a true minus sign."""
     if value is None or value != value:
         return "n/a"
-    text = f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.0f}"
-    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
+    size = abs(value)
+    if 0 < size < 0.5 * 10**-digits:
+        text = f"{value:.1e}"
+    else:
+        text = f"{value:.{digits}f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:,.0f}"
+        text = text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
+    return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
 
 
 def with_interval(row: Json) -> str:
@@ -19,27 +34,67 @@ def with_interval(row: Json) -> str:
     return number(row["value"]) + (f" [{number(interval[0])}, {number(interval[1])}]" if interval else "")
 
 
-def verdict(gain: Json) -> str:
-    """What a paired difference says; an interval that holds 0 is no difference."""
-    against = spoken(gain["against"])
-    low, high = gain["interval"]
-    shown = with_interval(gain)
-    if low is None or high is None:
-        return f"not measurable against {against}"
-    if low > 0:
-        return f"the network is better than {against} by {shown}"
-    if high < 0:
-        return f"{against} is better than the network by {with_interval(_negated(gain))}"
-    return f"no difference between the network and {against}: {shown}"
+def verdict(contest: Json) -> str:
+    """What a contest says, in one sentence without its question; an interval that holds the tie is no difference."""
+    rival = spoken(contest["rival"]["method"])
+    rival += f", the strongest of {contest['rivals']}," if contest["rivals"] > 1 else ""
+    if contest["outcome"] == "unmeasured":
+        return f"the difference between the network and {rival.rstrip(',')} was not measurable"
+    if contest["tie"]:
+        return _of_shares(contest, rival)
+    difference = contest["difference"]
+    by = size(difference, contest["unit"], contest["outcome"] == "lost")
+    by += "" if difference["paired"] else " (unpaired)"
+    if contest["outcome"] == "few":
+        return f"not decided: {size(difference, contest['unit'])} against {rival} {_few(contest)}"
+    if contest["outcome"] == "won":
+        return f"the network is better than {rival} by {by}"
+    if contest["outcome"] == "lost":
+        return f"{rival} is better than the network by {by}".replace(",,", ",")
+    return f"no difference shown between the network and {rival.rstrip(',')}: {by}"
+
+
+def _of_shares(contest: Json, rival: str) -> str:
+    """A share of wins beside the half that a draw has."""
+    low, high = contest["difference"]["cover"]
+    value = contest["difference"]["value"]
+    shown = f"{100 * value:.1f}\N{NO-BREAK SPACE}% [{100 * low:.1f}, {100 * high:.1f}] of test samples"
+    end = {
+        "won": f"more than half, so the network is better than {rival.rstrip(',')}",
+        "lost": f"less than half, so {rival} is better".replace(",,", ","),
+        "open": "not to be told from half",
+        "few": f"not decided {_few(contest)}",
+    }[contest["outcome"]]
+    return f"the network wins on {shown} against {rival.rstrip(',')}: {end}"
+
+
+def _few(contest: Json) -> str:
+    return f"from only {contest['groups']} test groups"
+
+
+def size(difference: Json, unit: str = "1", turned: bool = False) -> str:
+    """A difference with its interval and unit; turned around where the other side is better."""
+    low, high = difference["cover"]
+    value = difference["value"]
+    if turned:
+        value, low, high = -value, -high, -low
+    return f"{number(value)} [{number(low)}, {number(high)}]" + ("" if unit == "1" else f" {unit}")
+
+
+def seeds_of(seeds: Sequence[int]) -> str:
+    """``seed 0``, ``seeds 0-4`` or ``seeds 0, 2``."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    run = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
+    return f"seeds {seeds[0]}-{seeds[-1]}" if run else f"seeds {', '.join(map(str, seeds))}"
 
 
 def spoken(name: str) -> str:
     """A name of the records as a person says it."""
-    words = name.replace("_", " ")
-    for short, long in (("auc", "AUC"), ("pca", "PCA"), (" r2", " R2"), ("mse", "mean squared error")):
-        words = words.replace(short, long)
-    return words
+    words = re.sub(r"_+", " ", name).strip()
+    return " ".join(NAMES.get(word, word) for word in words.split(" "))
 
 
-def _negated(row: Json) -> Json:
-    return {**row, "value": -row["value"], "interval": [-row["interval"][1], -row["interval"][0]]}
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

@@ -19,7 +19,7 @@ from kilonode.cases.extreme_weather.reports import Report
 from kilonode.cases.extreme_weather.rules import CLASSES, Found
 from kilonode.cases.extreme_weather.world import INDEX
 
-TUNED_ON = 64
+TUNED_ON = 48
 """Training frames the thresholds are searched on, at most."""
 WINDS = (10.0, 17.0, 25.0, 33.0, 200.0)
 """Bins of the largest wind, m/s."""
@@ -63,12 +63,13 @@ def measure(trained: Trained, report: Report) -> None:
     rows = np.linspace(0, len(train.fields) - 1, min(TUNED_ON, len(train.fields))).astype(int)
     limits, tried = rivals.tuned(train.fields[rows], train.labels[rows], grid)
     said["thresholds"] = [rules.detect(frame, grid, limits) for frame in test.fields]
+    report.arrays["map_sure"] = np.array(_sure(trained, grid.shape))
     report.plain("thresholds", "trials", "thresholds", float(len(tried)), f"best on training frames: {max(tried):.3f}")
     _precision(report, "boxes_labels", said, test.labels, grid.shape, True)
     if test.truth is not None:
         _precision(report, "boxes_truth", said, test.truth, grid.shape, False)
         _bounds(report, test, model.cell, grid.shape)
-        _strength(trained, report, said, here, grid.shape)
+        _strength(trained, report, said, here, float(report.arrays["map_sure"]))
         _lengths(report, said, test.truth, grid.shape)
     _reconstruction(trained, report)
     _map(report, test, said, grid)
@@ -79,6 +80,15 @@ def measure(trained: Trained, report: Report) -> None:
     else:
         few_labels.measure(trained, report, test, reference)
         cells.measure(trained, report)
+
+
+def _sure(trained: Trained, shape: tuple[int, int]) -> float:
+    """Confidence with the best F1 against the labels of validation frames: from there on the network means it."""
+    labels = trained.stores["validation"].read(trained.settings["target"])
+    labels = labels.reshape(-1, *labels.shape[-2:])
+    here = rivals.looked_at(labels)
+    heads = rivals.heads(trained.network.model, trained.network.scaler, trained.raw["validation"])[here]
+    return scores.best_confidence(rivals.boxes(heads, trained.network.model.cell), labels[here], 0.1, shape, True)
 
 
 def _precision(
@@ -127,9 +137,9 @@ def _bounds(report: Report, test: Frames, cell: int, shape: tuple[int, int]) -> 
 
 
 def _strength(
-    trained: Trained, report: Report, said: Mapping[str, list[Found]], here: np.ndarray, shape: tuple[int, int]
+    trained: Trained, report: Report, said: Mapping[str, list[Found]], here: np.ndarray, least: float
 ) -> None:
-    """Share of true tropical storms found (boxes above ``SHOWN``, of either tropical class), by their wind."""
+    """Share of true tropical storms found (boxes of this confidence, of either tropical class), by their wind."""
     listed = trained.stores["test"].read("truth/storms")
     listed = listed.reshape(-1, *listed.shape[-2:])[here]
     for low, high in pairwise(WINDS):
@@ -139,7 +149,7 @@ def _strength(
             for frame, (storms, one) in enumerate(zip(listed, found, strict=True)):
                 tropical = np.isin(storms[:, 1], (rules.TD, rules.TC)) & (storms[:, 4] >= low) & (storms[:, 4] < high)
                 sure = np.isin(one.kinds, (rules.TD, rules.TC))
-                sure &= one.score >= (rivals.SHOWN if method == "network" else 0.0)
+                sure &= one.score >= (least if method == "network" else 0.0)
                 hits[frame] = _near(storms[tropical, 2:4], one.places[sure])
                 counts[frame] = tropical.sum()
             if counts.sum():

@@ -16,7 +16,7 @@ from kilonode.cases.extreme_weather import rivals
 from kilonode.cases.extreme_weather.reports import Report
 from kilonode.cases.extreme_weather.rules import AR
 
-MOST = 900
+MOST = 600
 """Cells in the map, at most."""
 NOTHING, OTHERS = 4, 5
 """Classes after those of ``rules``: no object, and an object that is no storm (a hard negative)."""

@@ -20,13 +20,14 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from kilonode.cases.contract import Batch
-from kilonode.cases.layers import pad_periodic
+from kilonode.cases.layers import pad_periodic, uniform
 
 DEFAULTS: dict[str, Any] = {
     "levels": 3,
     "width": 0.125,
     "reconstruction": 10.0,
     "checkpoint": False,
+    "turn": True,
     "classes": 4,
 }
 FILTERS = (128, 256, 512, 768, 1024, 1280)
@@ -47,9 +48,9 @@ def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> Detector:
     if not 1 <= settings["levels"] <= len(FILTERS):
         raise ValueError(f"levels needs 1 to {len(FILTERS)}, got {settings['levels']}")
     filters = [max(8, round(count * settings["width"])) for count in FILTERS[: settings["levels"]]]
-    network = Detector(
-        shape[0], filters, settings["classes"], settings["reconstruction"], settings["checkpoint"], len(shape) == 4
-    )
+    network = Detector(shape[0], filters, settings["classes"], len(shape) == 4)
+    network.weight, network.is_frugal = settings["reconstruction"], settings["checkpoint"]
+    network.turns = settings["turn"]
     network.apply(he)
     return network
 
@@ -102,14 +103,18 @@ class Detector(nn.Module):
     Source
     ------
     Racah et al. 2017 (arXiv:1612.02095) and eracah/hur-detect. Ours: place counts from the middle of the box, boxes go
-    around the globe, the code is normalised over the channels of each cell.
+    around the globe, the code is normalised over the channels of each cell, and in training every frame is turned
+    around the axis by a random angle: few sequences hold few places of storms.
     """
 
-    def __init__(
-        self, channels: int, filters: list[int], classes: int, reconstruction: float, is_frugal: bool, in_time: bool
-    ) -> None:
+    weight: float = DEFAULTS["reconstruction"]
+    """Of the squared error of the decoder."""
+    is_frugal: bool = DEFAULTS["checkpoint"]
+    turns: bool = DEFAULTS["turn"]
+
+    def __init__(self, channels: int, filters: list[int], classes: int, in_time: bool) -> None:
         super().__init__()
-        self.weight, self.is_frugal, self.in_time = reconstruction, is_frugal, in_time
+        self.in_time = in_time
         self.halvings = nn.ModuleList(Halving(a, b, in_time) for a, b in itertools.pairwise([channels, *filters]))
         self.norm = nn.LayerNorm(filters[-1])
         # The decoder begins near the mean field, not at noise; the original has no such factor.
@@ -152,11 +157,12 @@ class Detector(nn.Module):
     def losses(self, batch: Batch) -> torch.Tensor:
         """Sum over cells of the losses of the heads where somebody looked, plus the weighted reconstruction, (B,)."""
         assert batch.y is not None, "the detector needs boxes; give the task a target"
-        code = self.code(batch.x)
-        loss = torch.zeros(len(batch.x), device=batch.x.device)
+        x, boxes = turned(batch.x, batch.y, batch.key) if self.training and self.turns else (batch.x, batch.y)
+        code = self.code(x)
+        loss = torch.zeros(len(x), device=x.device)
         if self.weight:
-            loss = loss + self.weight * ((self.decoded(code) - batch.x) ** 2).flatten(1).mean(1)
-        heads, boxes = self.heads(code), batch.y
+            loss = loss + self.weight * ((self.decoded(code) - x) ** 2).flatten(1).mean(1)
+        heads = self.heads(code)
         if self.in_time:  # one row a labelled frame
             heads, boxes = heads.movedim(2, 1).flatten(0, 1), boxes.flatten(0, 1)
         return loss + head_losses(heads, boxes, self.cell).view(len(loss), -1).mean(1)
@@ -166,6 +172,28 @@ class Detector(nn.Module):
         if self.is_frugal and self.training and torch.is_grad_enabled():
             return checkpoint(function, x, use_reentrant=False)
         return function(x)
+
+
+def turned(x: torch.Tensor, boxes: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each sample turned around the axis by a random number of columns, with its boxes: nothing else changes.
+
+    Parameters
+    ----------
+    x : Tensor (B, C, [T,] H, W)
+        Fields.
+    boxes : int Tensor (B, [T,] N, 5)
+        As in ``encoded``.
+    key : int64 Tensor (B,)
+        The angles are a function of it alone.
+    """
+    width = x.shape[-1]
+    angle = (uniform(key, 1)[:, 0] * width).long()
+    x = torch.stack([one.roll(int(by), -1) for one, by in zip(x, angle, strict=True)])
+    first = boxes[..., 1] + angle.view(-1, *[1] * (boxes.ndim - 2))
+    moved = torch.where(boxes[..., 4] >= 0, first % width - boxes[..., 1], 0)
+    return x, torch.stack(
+        [boxes[..., 0], boxes[..., 1] + moved, boxes[..., 2], boxes[..., 3] + moved, boxes[..., 4]], -1
+    )
 
 
 def encoded(

@@ -18,9 +18,9 @@ from kilonode.cases.extreme_weather.patches import CYCLONE_CHANNELS, PIXEL
 from kilonode.cases.extreme_weather.storms import KINDS
 from kilonode.cases.extreme_weather.world import CHANNELS
 
-# Okabe and Ito 2008, "Color universal design".
+# Okabe and Ito 2008, "Color universal design"; the last one is ours.
 BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#BBBBBB", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#BBBBBB", "#E69F00", "#56B4E9", "#F0E442", "#000000", "#882255")
 EXAMPLES = 3
 
 

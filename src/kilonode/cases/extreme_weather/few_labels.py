@@ -28,7 +28,8 @@ def measure(trained: Trained, report: Report, test: Any, reference: np.ndarray) 
     Parameters
     ----------
     trained : Trained
-        ``measures`` of its settings has ``fractions`` (none: nothing is done), ``seeds``, ``epochs``.
+        ``measures`` of its settings has ``fractions`` (none: nothing is done), ``seeds``, ``epochs``, and ``by``: what
+        loses its labels as one, ``frames`` or whole ``sequences``, as when somebody labels one year and no other.
     report : Report
         Of the labelled test frames.
     test : box_measures.Frames
@@ -40,6 +41,7 @@ def measure(trained: Trained, report: Report, test: Any, reference: np.ndarray) 
     if not asked.get("fractions"):
         return
     labels = trained.stores["train"].read(trained.settings["target"])
+    groups = trained.stores["train"].read("group") if asked.get("by") == "sequences" else None
     x = trained.network.scaler(trained.raw["train"])
     rules = trained.settings["training"]
     steps = max(1, asked["epochs"] * len(x) // rules["batch"])
@@ -48,7 +50,7 @@ def measure(trained: Trained, report: Report, test: Any, reference: np.ndarray) 
     for share in asked["fractions"]:
         found: dict[float, list[Any]] = {0.0: [], weight: []}
         for seed in range(asked["seeds"]):
-            y, pool = hidden(labels, share, seed)
+            y, pool = hidden(labels, share, seed, groups)
             for lam in found:
                 torch.manual_seed(seed)
                 settings = {**detector.DEFAULTS, **trained.settings["model"], "reconstruction": lam}
@@ -70,10 +72,16 @@ def measure(trained: Trained, report: Report, test: Any, reference: np.ndarray) 
     report.plain("few_labels", "worth_at_10%", "with reconstruction", worth, about, role="network")
 
 
-def hidden(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (N, R, 5) of a share of the labelled frames, at least one, and the rows that keep theirs."""
-    rows = np.flatnonzero(rivals.looked_at(labels))
-    kept = np.random.default_rng(seed).permutation(rows)[: max(1, round(share * len(rows)))]
+def hidden(
+    labels: np.ndarray, share: float, seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N, R, 5) of a share of the labelled frames, or of the sequences (N,), at least one; and their rows."""
+    rows, rng = np.flatnonzero(rivals.looked_at(labels)), np.random.default_rng(seed)
+    if groups is None:
+        kept = rng.permutation(rows)[: max(1, round(share * len(rows)))]
+    else:
+        ids = rng.permutation(np.unique(groups[rows]))
+        kept = rows[np.isin(groups[rows], ids[: max(1, round(share * len(ids)))])]
     y = np.full_like(labels, UNLABELLED)
     y[kept] = labels[kept]
     return y, np.sort(kept)

@@ -18,8 +18,8 @@ CAPTIONS = {
     "purpose, at the rates of heuristics. Above each: label, answer, and what the patch was cut around.",
     "network": "The detector, drawn from its layers: channels x rows x columns of what each gives. The way back uses "
     "the same weights and sees frames without labels, too.",
-    "map": "Water vapour of one test frame. Green: the true boxes. Red: boxes of the network with confidence above one "
-    "half. Boxes go around the globe at the edges.",
+    "map": "Water vapour of one test frame. Green: the true boxes. Red: boxes of the network with the confidence that "
+    "was best on validation frames, or more. Boxes go around the globe at the edges.",
     "precision_recall": "Precision and recall of boxes on test sequences, for each class and overlap on the sphere, "
     "against the truth. The network's confidence orders its boxes; the thresholds' strength orders theirs.",
     "few_labels": "Mean average precision on test sequences where only a share of the frames has labels, at the same "

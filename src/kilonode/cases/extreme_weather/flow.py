@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kilonode.cases.extreme_weather.earth import DEGREE, GAS, RADIUS, Grid, coriolis, offsets
+from kilonode.cases.extreme_weather.earth import DEGREE, GAS, RADIUS, Grid, coriolis
 
 GROWTH = 1.2
 """Relative growth of the wind with L: 2.7 times as strong at 200 hPa."""
@@ -63,8 +63,7 @@ class Flow:
 
     def air(self, hours: float, grid: Grid, at: float) -> Air:
         """Sum of all parts at level ``at``."""
-        parts = [self._zonal(grid, at), self._undulating(hours, grid, at)]
-        parts += [_low(state, grid, at) for state in self.alive(hours)[:, 1:]]
+        parts = [self._zonal(grid, at), self._undulating(hours, grid, at), _lows(self.alive(hours), grid, at)]
         return Air(*(sum(getattr(part, name) for part in parts) for name in ("u", "v", "phi", "temperature")))
 
     def alive(self, hours: float) -> np.ndarray:
@@ -116,21 +115,24 @@ class Flow:
         )
 
 
-def _low(state: np.ndarray, grid: Grid, at: float) -> Air:
-    """One extratropical cyclone (latitude, longitude, psi, age) as a Gaussian whose axis leans west with height."""
-    lat, lon, strength = float(state[0]), float(state[1]), float(state[2])
-    east, north = offsets(grid, lat, lon)
-    east = east + LOW_LEAN * at
-    shape = np.exp(-(east**2) / (2 * LOW_SIGMA**2)) * np.exp(-(north**2) / (2 * LOW_SIGMA**2))
+def _lows(alive: np.ndarray, grid: Grid, at: float) -> Air:
+    """Extratropical cyclones (``Flow.alive``) as Gaussians whose axes lean west with height.
+
+    A Gaussian is a product of one function of latitude and one of longitude, so their sum is a product of matrices.
+    """
+    lat, lon, strength = alive[:, 1:4].T[..., None]  # (S, 1) each
+    east = RADIUS * np.cos(lat * DEGREE) * ((grid.lon - lon + 180) % 360 - 180) * DEGREE + LOW_LEAN * at  # (S, W)
+    north = RADIUS * (grid.lat - lat) * DEGREE  # (S, H)
+    along, tall = np.exp(-(east**2) / (2 * LOW_SIGMA**2)), strength * np.exp(-(north**2) / (2 * LOW_SIGMA**2))
+    slope = along * east / LOW_SIGMA**2
+    stretch = np.cos(lat * DEGREE) / np.maximum(np.cos(grid.lat * DEGREE), 0.1)
     grown = 1 + GROWTH / 2 * at
-    psi = strength * grown * shape
     f = coriolis(grid.lat)[:, None]
-    stretch = np.cos(lat * DEGREE) / np.maximum(np.cos(grid.lat * DEGREE), 0.1)[:, None]
     return Air(
-        u=psi * north / LOW_SIGMA**2,
-        v=-psi * east / LOW_SIGMA**2 * stretch,
-        phi=f * psi,
-        temperature=f / GAS * (strength * shape * GROWTH / 2 - psi * east * LOW_LEAN / LOW_SIGMA**2),
+        u=grown * (tall * north / LOW_SIGMA**2).T @ along,
+        v=-grown * (tall * stretch).T @ slope,
+        phi=f * grown * (tall.T @ along),
+        temperature=f / GAS * (GROWTH / 2 * tall.T @ along - grown * LOW_LEAN * tall.T @ slope),
     )
 
 
@@ -151,7 +153,7 @@ def draw(rng: np.random.Generator, first: float, last: float, shift: float) -> F
     side = np.repeat([-1, 1], 7)
     amplitude = rng.normal(0, WAVE, 14) * np.exp(-(((number - 6) / 3) ** 2))
     waves = np.stack([number, side, amplitude, rng.uniform(6, 14, 14) * number / 6, rng.uniform(0, 2 * np.pi, 14)])
-    count = rng.poisson(1.5 * (last - first + 144) / 24)
+    count = rng.poisson(1.2 * (last - first + 144) / 24)
     half = rng.choice([-1.0, 1.0], count)
     lows = np.stack(
         [

@@ -20,8 +20,6 @@ from kilonode.cases.extreme_weather.rules import CLASSES
 from kilonode.cases.extreme_weather.scores import OVERLAPS
 from kilonode.cases.extreme_weather.world import CHANNELS
 
-SHOWN = 0.5
-"""Confidence of the boxes on the map, at least."""
 LAYERS = ("input", "convolution\n5 x 5, half", "place and\nsize", "empty or\nobject", "class", "back, same\nweights")
 
 
@@ -36,8 +34,8 @@ def world_map(explanation: Explanation) -> Figure | None:
     if explanation.case and water.shape[1] * 2 == water.shape[0] * 3:
         lines = globe(*water.shape)
         axes.contour(lines.lon, lines.lat, relief(lines.lat, lines.lon), [0.0], colors="#888888", linewidths=0.5)
-    said = explanation.arrays["map_network"]
-    for color, boxes, up in ((GREEN, explanation.arrays["map_truth"], True), (RED, said[said[:, 5] >= SHOWN], False)):
+    said, least = explanation.arrays["map_network"], explanation.arrays["map_sure"]
+    for color, boxes, up in ((GREEN, explanation.arrays["map_truth"], True), (RED, said[said[:, 5] >= least], False)):
         for box in boxes:
             for left, bottom, width, height in _pieces(box, water.shape):
                 axes.add_patch(Rectangle((left, bottom), width, height, fill=False, ec=color, lw=1.4, clip_on=True))

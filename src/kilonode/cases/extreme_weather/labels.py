@@ -41,9 +41,9 @@ def rule(storm: Storm, surroundings: float) -> int | None:
     curl, pressure = storms.circulation(storm), surroundings - storm.deficit
     if abs(storm.lat) >= 60 or storm.deficit <= 0:
         return None
-    if curl > rules.VORTICITY_TC and pressure < rules.PRESSURE_TC and storm.core > rules.WARM_CORE:
+    if curl > rules.VORTICITY_TC and pressure < rules.PRESSURE_TC and storm.warmth > rules.WARM_CORE:
         return TC
-    if curl > rules.VORTICITY_TD and pressure < rules.PRESSURE_TD and storm.core > -1 and abs(storm.lat) < 40:
+    if curl > rules.VORTICITY_TD and pressure < rules.PRESSURE_TD and storm.warmth > 0 and abs(storm.lat) < 40:
         return TD
     return None
 
@@ -70,11 +70,20 @@ def truth(world: World, step: int, fields: np.ndarray) -> tuple[np.ndarray, np.n
             boxes.append((*areas.around(lat, lon, 1.2 * LOW_SIGMA, grid), ETC))
             _disc(mask, grid, lat, lon, LOW_SIGMA, ETC)
     for storm in world.storms[step]:
-        if storm.is_cyclone or storm.is_depression:
-            kind = TC if storm.is_cyclone else TD
-            boxes.append((*areas.around(storm.lat, storm.lon, storm.size, grid), kind))
-            _disc(mask, grid, storm.lat, storm.lon, storm.size, kind)
+        kind = named(storm)
+        if kind is not None:
+            size = 1.2 * LOW_SIGMA if kind == ETC else storm.size
+            boxes.append((*areas.around(storm.lat, storm.lon, size, grid), kind))
+            _disc(mask, grid, storm.lat, storm.lon, size, kind)
     return np.array(boxes, np.int32).reshape(-1, 5), mask
+
+
+def named(storm: Storm) -> int | None:
+    """True class of an object: of tropical ones by their wind, of other lows outside the tropics by their depth."""
+    if storm.is_cyclone or storm.is_depression:
+        return TC if storm.is_cyclone else TD
+    is_low = storm.kind in (storms.CUT_OFF, storms.HYBRID) and storm.deficit >= rules.LOW_DEPTH
+    return ETC if is_low and abs(storm.lat) > rules.LOW_LATITUDE else None
 
 
 def _disc(mask: np.ndarray, grid: Grid, lat: float, lon: float, size: float, kind: int) -> None:

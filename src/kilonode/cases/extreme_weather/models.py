@@ -1,4 +1,4 @@
-"""Networks: the published patch classifiers, one pyramid for every patch size, and the detector (``detector``).
+"""Networks: the published patch classifiers, a pyramid and a residual network for every patch size; ``detector``.
 
 Inputs arrive standardised channel by channel with training statistics.
 
@@ -26,7 +26,7 @@ PATCHES: dict[str, Any] = {
     "classes": 2,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {"patches": PATCHES, "boxes": detector.DEFAULTS}
-VARIANTS = ("published", "pyramid")
+VARIANTS = ("published", "pyramid", "residual")
 BINS = (1, 2, 4)
 """Sides of the pyramid's grids of pooled places (He et al. 2014, arXiv:1406.4729)."""
 
@@ -63,7 +63,10 @@ def build(task: str, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Mod
         raise ValueError("kernels, filters and pools need one entry for each convolution")
     if len(shape) != 3:
         raise ValueError(f"a patch needs channels, rows and columns, got {tuple(shape)}")
-    network = Pyramid(shape[0], settings) if settings["variant"] == "pyramid" else Published(shape, settings)
+    if settings["variant"] == "published":
+        network: _Classifier = Published(shape, settings)
+    else:
+        network = (Pyramid if settings["variant"] == "pyramid" else Residual)(shape[0], settings)
     network.apply(detector.he)
     return network
 
@@ -135,3 +138,44 @@ class Pyramid(_Classifier):
         """The largest value in each place of each grid, (B, places)."""
         maps = self.encoder(x_BCHW)
         return torch.cat([functional.adaptive_max_pool2d(maps, side).flatten(1) for side in BINS], dim=1)
+
+
+class Residual(_Classifier):
+    """A small modern network for patches of any size: three residual blocks, means and largest values of all places.
+
+    Source
+    ------
+    He et al. 2016 (arXiv:1603.05027), blocks that normalise first; GroupNorm (Wu and He 2018, arXiv:1803.08494) for
+    BatchNorm, so that a sample does not see its batch.
+    """
+
+    def __init__(self, channels: int, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        few, many = settings["filters"][0], settings["filters"][-1]
+        self.stem = nn.Conv2d(channels, few, 3, 2, 1)
+        self.blocks = nn.Sequential(_Block(few, few, 1), _Block(few, many, 2), _Block(many, 2 * many, 2))
+        self.dense = nn.Linear(4 * many, settings["dense"])
+        self.logits = nn.Linear(settings["dense"], settings["classes"])
+
+    def seen(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Mean and largest value of each channel, (B, channels)."""
+        maps = self.blocks(self.stem(x_BCHW))
+        return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+
+
+class _Block(nn.Module):
+    """Normalise, rectify, convolve, twice; what came in is added."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(4, count) for count in (inputs, outputs))
+        self.convs = nn.ModuleList([nn.Conv2d(inputs, outputs, 3, stride, 1), nn.Conv2d(outputs, outputs, 3, 1, 1)])
+        self.past = nn.Conv2d(inputs, outputs, 1, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        out = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            out = conv(functional.relu(norm(out)))
+        passed: torch.Tensor = self.past(x)
+        return passed + out

@@ -18,6 +18,12 @@ from kilonode.cases.extreme_weather.storms import KINDS
 
 WINDS = (0.0, 17.0, 25.0, 33.0, 200.0)
 """Bins of the largest wind, m/s."""
+OTHERS = {
+    "pyramid": ("pyramid", False),
+    "residual": ("residual", False),
+    "each patch standardised": ("published", True),
+}
+"""Networks beside the main one: their variant, and whether absolute pressure and moisture are taken from them."""
 SHOWN = 6
 """Patches of each sort that are drawn."""
 
@@ -74,13 +80,14 @@ def _share(hit: np.ndarray, here: np.ndarray) -> intervals.Metric:
 
 
 def _networks(trained: Trained, report: Report, y: np.ndarray, said: np.ndarray) -> None:
-    """The pyramid, and the published network on patches that were each standardised by themselves: same steps."""
+    """Those of ``OTHERS`` that the settings ask for, after as many steps."""
     scaler, rules = trained.network.scaler, trained.settings["training"]
     x = {split: scaler(trained.raw[split]) for split in ("train", "test")}
     labels = trained.stores["train"].read(trained.settings["target"])
     steps = max(1, rules["epochs"] * len(labels) // rules["batch"])
     base = report.add("networks", "accuracy", "network", intervals.accuracy(y, said), "networks with the same steps")
-    for method, variant, alone in (("pyramid", "pyramid", False), ("each patch standardised", "published", True)):
+    for method in trained.settings.get("measures", {}).get("networks", ()):
+        variant, alone = OTHERS[method]
         torch.manual_seed(0)
         given = {split: _alone(values) if alone else values for split, values in x.items()}
         model = models.build(trained.task, {**trained.settings["model"], "variant": variant}, given["train"].shape[1:])

@@ -5,6 +5,7 @@ Shape legend: N patches, C channels, h rows, w columns.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,7 +95,7 @@ def _cyclone_spots(whole: World, count: int, rng: np.random.Generator) -> list[S
             spot = Spot(step, storm.lat, storm.lon, is_one, is_true, storm.kind, storm)
             (positive if is_one else hard).append(spot)
     positive = _some(positive, count // 2, rng)
-    hard = _some(hard, round(count / 2 * HARD) + 1, rng)
+    hard = _of_all_kinds(hard, round(count / 2 * HARD) + 1, rng)
     lats = [spot.lat for spot in positive + hard]
     while len(hard) < count // 2:  # as far from the equator as the others
         lat, lon = float(rng.choice(lats)) if lats else 15.0, float(rng.uniform(0, 360))
@@ -151,6 +152,17 @@ def _inside(mask: np.ndarray, grid: Grid, lat: float, lon: float) -> bool:
 def _some(spots: Sequence[Spot], count: int, rng: np.random.Generator) -> list[Spot]:
     """So many of them at random, all where there are fewer."""
     return [spots[k] for k in rng.permutation(len(spots))[: max(count, 0)]]
+
+
+def _of_all_kinds(spots: Sequence[Spot], count: int, rng: np.random.Generator) -> list[Spot]:
+    """So many of them, every kind as often as the others while there are any: each lacks another sign of a storm."""
+    mixed = _some(spots, len(spots), rng)
+    seen: Counter[int] = Counter()
+    turns = []
+    for spot in mixed:
+        turns.append(seen[spot.kind])
+        seen[spot.kind] += 1
+    return [mixed[k] for k in np.argsort(turns, kind="stable")[: max(count, 0)]]
 
 
 def _jittered(spot: Spot, shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, Grid]:

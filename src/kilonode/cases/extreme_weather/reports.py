@@ -33,7 +33,7 @@ class Report:
         self, question: str, name: str, method: str, metric: intervals.Metric, about: str = "", **more: Any
     ) -> intervals.Estimate:
         """One metric of sample weights."""
-        estimate = intervals.bootstrap(metric, self.resampled)
+        estimate = intervals.bootstrap(_once(metric), self.resampled)
         self.put(question, name, method, estimate, about, **more)
         return estimate
 
@@ -50,3 +50,16 @@ class Report:
         labels: Json = {"question": question, "about": about, "metric": name, "method": method}
         labels["role"] = more.pop("role", ROLES.get(method, "baseline"))
         self.rows.append(figure("", value, **labels, **{**self.size, **more}))
+
+
+def _once(metric: intervals.Metric) -> intervals.Metric:
+    """The same metric, computed once for the same weights: few sequences have few resamples that differ."""
+    known: dict[bytes, float] = {}
+
+    def looked_up(weights: np.ndarray) -> float:
+        key = weights.tobytes()
+        if key not in known:
+            known[key] = metric(weights)
+        return known[key]
+
+    return looked_up

@@ -18,8 +18,7 @@ from kilonode.cases.extreme_weather.labels import UNLABELLED
 from kilonode.cases.extreme_weather.rules import Found, Thresholds
 
 SURE = 0.02
-"""Confidence of the boxes that curves are drawn from; a map shows those above ``SHOWN``."""
-SHOWN = 0.5
+"""Confidence of the boxes that curves are drawn from, at least."""
 CHUNK = 8
 """Frames or days at once."""
 TRIALS = 24
@@ -68,9 +67,10 @@ def tuned(fields: np.ndarray, labels: np.ndarray, grid: Grid, seed: int = 0) -> 
     rng = np.random.default_rng(seed)
     plain = replace(Thresholds(), sizes=_sizes(labels, grid))
     values, best, top = [], plain, -1.0
+    asked = [rules.candidates(frame, grid) for frame in fields]
     for trial in range(TRIALS):
         limits = plain if trial == 0 else _drawn(plain, rng)
-        found = [rules.detect(frame, grid, limits) for frame in fields]
+        found = [rules.chosen(one, limits) for one in asked]
         score = scores.mean_average_precision(found, labels, 0.1, grid.shape, True)
         values.append(score)
         if score > top:

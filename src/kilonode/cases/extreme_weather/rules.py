@@ -29,6 +29,8 @@ TRANSPORT = 110.0
 """kg/m/s above the mean of the latitude: a river's moisture transport. Ours: IPART takes any excess."""
 LOW_DEPTH = 700.0
 """Pa below the ring around it: an extratropical cyclone."""
+LOW_LATITUDE = 25.0
+"""Degrees from the equator, from which on a low is one."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def lows(psl: np.ndarray, grid: Grid, depth: float = LOW_DEPTH) -> tuple[np.ndar
     """Rows, columns and depth (Pa) of minima of pressure below their 10-degree ring, poleward of 25 degrees."""
     rows, columns = extremes(psl, max(1, round(4 / grid.step[0])))
     below = ring(psl, rows, columns, grid, 10.0) - psl[rows, columns]
-    kept = (below > depth) & (np.abs(grid.lat[rows]) > 25) & (np.abs(grid.lat[rows]) < 80)
+    kept = (below > depth) & (np.abs(grid.lat[rows]) > LOW_LATITUDE) & (np.abs(grid.lat[rows]) < 80)
     return rows[kept], columns[kept], below[kept]
 
 
@@ -112,44 +114,68 @@ def rivers(
     ]
 
 
-def detect(fields: np.ndarray, grid: Grid, limits: Thresholds) -> Found:
-    """Everything the rules find in one frame (C, H, W) of the globe."""
-    rows, columns, kinds, score = _tropical(fields, grid, limits)
-    psl = gaussian_filter(fields[INDEX["PSL"]], 0.7, mode=("nearest", "wrap"))
-    low_rows, low_columns, depth = lows(psl, grid, limits.depth)
-    sizes = [*(limits.sizes[kind] for kind in kinds), *[limits.sizes[ETC]] * len(depth)]
-    places = np.stack([grid.lat[np.r_[rows, low_rows]], grid.lon[np.r_[columns, low_columns]]], axis=1)
-    boxes = [areas.around(lat, lon, size, grid) for (lat, lon), size in zip(places, sizes, strict=True)]
-    flux = gaussian_filter(transport(fields), 0.7, mode=("nearest", "wrap"))
-    long = rivers(flux, grid, limits.transport)
-    middles = [(grid.lat[0] + r.rows.mean() * grid.step[0], r.columns.mean() * grid.step[1] % 360) for r in long]
-    return Found(
-        np.array([*boxes, *(region.box for region in long)], np.float64).reshape(-1, 4),
-        np.r_[kinds, np.full(len(depth), ETC), np.full(len(long), AR)].astype(np.int64),
-        np.r_[score, depth / 1000, [region.length / 1e7 for region in long]],
-        np.concatenate([places, np.array(middles).reshape(-1, 2)]),
-    )
+@dataclass(frozen=True)
+class Candidates:
+    """What the rules ask thresholds about in one frame; thresholds can be tried many times on the same candidates.
+
+    ``vortices`` (K, 6): row, column, vorticity, lowest pressure, its drop below the ring, and warmth of the core.
+    ``dips`` (K, 3): row, column, depth below the ring. ``flux`` (H, W): moisture transport, smoothed.
+    """
+
+    grid: Grid
+    vortices: np.ndarray
+    dips: np.ndarray
+    flux: np.ndarray
 
 
-def _tropical(
-    fields: np.ndarray, grid: Grid, limits: Thresholds
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, columns, class and strength of tropical storms: a vortex over a dip of pressure, warm aloft."""
+def candidates(fields: np.ndarray, grid: Grid) -> Candidates:
+    """Vortices, dips of pressure and moisture transport of one frame (C, H, W) of the globe."""
     curl = vorticity(fields[INDEX["U850"]], fields[INDEX["V850"]], grid)
-    near = max(1, round(4 / grid.step[0]))
     psl, warm = fields[INDEX["PSL"]], fields[INDEX["T500"]] + fields[INDEX["T200"]]
-    rows, columns = extremes(-curl, near)
-    kept = (curl[rows, columns] > limits.vorticity) & (np.abs(grid.lat[rows]) < 40)
+    rows, columns = extremes(-curl, max(1, round(4 / grid.step[0])))
+    kept = (curl[rows, columns] > 0) & (np.abs(grid.lat[rows]) < 40)
     rows, columns = rows[kept], columns[kept]
     lowest = minimum_filter(psl, 3, mode=("nearest", "wrap"))[rows, columns]
     warmest = maximum_filter(warm, 3, mode=("nearest", "wrap"))[rows, columns]
     drop = ring(psl, rows, columns, grid, 6.0) - lowest
     core = (warmest - ring(warm, rows, columns, grid, 6.0)) / 2
-    is_storm = (drop > limits.drop) & (core > limits.warm / 3)
-    is_cyclone = (lowest < limits.pressure_tc) & (core > limits.warm) & (curl[rows, columns] > limits.vorticity_tc)
-    kinds = np.where(is_cyclone, TC, TD)
-    strength = np.where(is_cyclone, drop, 1 / (1 + np.abs(drop - 400) / 400) * 1000)
-    return rows[is_storm], columns[is_storm], kinds[is_storm], strength[is_storm] / 1000
+    smooth = gaussian_filter(psl, 0.7, mode=("nearest", "wrap"))
+    flux = gaussian_filter(transport(fields), 0.7, mode=("nearest", "wrap"))
+    vortices = np.stack([rows, columns, curl[rows, columns], lowest, drop, core], axis=1)
+    return Candidates(grid, vortices, np.stack(lows(smooth, grid, 0.0), axis=1), flux)
+
+
+def detect(fields: np.ndarray, grid: Grid, limits: Thresholds) -> Found:
+    """Everything the rules find in one frame (C, H, W) of the globe."""
+    return chosen(candidates(fields, grid), limits)
+
+
+def chosen(asked: Candidates, limits: Thresholds) -> Found:
+    """The candidates that pass the thresholds, with their boxes."""
+    grid = asked.grid
+    places, kinds, score = _tropical(asked, limits)
+    row, column, depth = asked.dips[asked.dips[:, 2] > limits.depth].T
+    places = np.concatenate([places, np.stack([row, column], axis=1)]).astype(int)
+    kinds, score = np.r_[kinds, np.full(len(depth), ETC)], np.r_[score, depth / 1000]
+    middles = np.stack([grid.lat[places[:, 0]], grid.lon[places[:, 1]]], axis=1)
+    boxes = [areas.around(lat, lon, limits.sizes[kind], grid) for (lat, lon), kind in zip(middles, kinds, strict=True)]
+    long = rivers(asked.flux, grid, limits.transport)
+    ways = [(grid.lat[0] + r.rows.mean() * grid.step[0], r.columns.mean() * grid.step[1] % 360) for r in long]
+    return Found(
+        np.array([*boxes, *(region.box for region in long)], np.float64).reshape(-1, 4),
+        np.r_[kinds, np.full(len(long), AR)].astype(np.int64),
+        np.r_[score, [region.length / 1e7 for region in long]],
+        np.concatenate([middles, np.array(ways).reshape(-1, 2)]),
+    )
+
+
+def _tropical(asked: Candidates, limits: Thresholds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns (K, 2), class and strength of tropical storms: a vortex over a dip of pressure, warm aloft."""
+    _, _, curl, lowest, drop, core = asked.vortices.T
+    is_storm = (curl > limits.vorticity) & (drop > limits.drop) & (core > limits.warm / 3)
+    is_cyclone = (lowest < limits.pressure_tc) & (core > limits.warm) & (curl > limits.vorticity_tc)
+    strength = np.where(is_cyclone, drop, 1 / (1 + np.abs(drop - 400) / 400) * 1000) / 1000
+    return asked.vortices[is_storm, :2], np.where(is_cyclone, TC, TD)[is_storm], strength[is_storm]
 
 
 def warm_lows(pressure: np.ndarray, warm: np.ndarray, grid: Grid, drop: float = 1000.0, core: float = 2.0) -> Found:

@@ -119,3 +119,16 @@ def mean_average_precision(
     """Mean over the classes of the average precision of all frames."""
     found = [match(detections, reference, kind, overlap, shape, sector) for kind in range(len(CLASSES))]
     return mean_of([average_precision(one) for one in found])(np.ones(len(reference)))
+
+
+def best_confidence(
+    detections: Sequence[Found], reference: np.ndarray, overlap: float, shape: tuple[int, int], sector: bool
+) -> float:
+    """Confidence from which on boxes of all classes together have the best F1; 1 where there is none."""
+    found = [match(detections, reference, kind, overlap, shape, sector) for kind in range(len(CLASSES))]
+    score, hit = (np.concatenate([getattr(one, name) for one in found]) for name in ("score", "hit"))
+    if not len(score):
+        return 1.0
+    order = np.argsort(-score, kind="stable")
+    f1 = 2 * np.cumsum(hit[order]) / (np.arange(len(score)) + 1 + sum(one.boxes.sum() for one in found))
+    return float(score[order][int(f1.argmax())])

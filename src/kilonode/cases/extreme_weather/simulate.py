@@ -87,9 +87,9 @@ def _storm_list(whole: World, step: int, group: int) -> np.ndarray:
     """Id, class, lat, lon, Vmax, Rmax, dp, age, radius, kind of every object, float32 (STORMS, 10); unused rows -1."""
     rows = []
     for storm in whole.storms[step]:
-        kind = rules.TC if storm.is_cyclone else rules.TD if storm.is_depression else OTHER
+        kind = labels.named(storm)
         own = (storm.fastest, storm.radius, storm.deficit, storm.age, storm.size, storm.kind)
-        rows.append((group * 1000 + storm.number, kind, storm.lat, storm.lon, *own))
+        rows.append((group * 1000 + storm.number, OTHER if kind is None else kind, storm.lat, storm.lon, *own))
     for number, lat, lon, psi, age in whole.flow.alive(step * STEP):
         kind = rules.ETC if abs(psi) >= labels.LOW_STRENGTH else OTHER
         fastest = abs(psi) / LOW_SIGMA * np.exp(-0.5)

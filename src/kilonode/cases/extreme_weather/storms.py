@@ -1,26 +1,21 @@
-"""Storms as objects with truth: births, tracks, growth and decay; and what each of them adds to the fields.
+"""Storms as objects with truth: what each of them adds to the fields. ``tracks`` has their births and lives.
 
-Tropical storms follow the profile of Holland (1980, Monthly Weather Review 108, 1212). The hard negatives look like
-storms in one field or another: without them every method would be right always.
+Tropical storms follow the profile of Holland (1980, Monthly Weather Review 108, 1212).
 
-Shape legend: H rows, W columns, T steps of ``STEP`` hours.
+Shape legend: H rows, W columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kilonode.cases.extreme_weather import earth
-from kilonode.cases.extreme_weather.earth import DEGREE, DENSITY, RADIUS, Grid, coriolis, offsets
-from kilonode.cases.extreme_weather.flow import Flow
+from kilonode.cases.extreme_weather.earth import DEGREE, DENSITY, Grid, coriolis, offsets
 
 STEP = 3.0
 """Hours between two frames."""
-NONE, CUT_OFF, MONSOON, PLUME, FRONT, HEAT, TROPICAL, LOW, RIVER = range(9)
+NONE, CUT_OFF, MONSOON, PLUME, FRONT, HEAT, TROPICAL, LOW, RIVER, HYBRID = range(10)
 KINDS = {
     NONE: "random place",
     CUT_OFF: "cut-off low",
@@ -31,13 +26,8 @@ KINDS = {
     TROPICAL: "tropical storm",
     LOW: "extratropical cyclone",
     RIVER: "atmospheric river",
+    HYBRID: "hybrid cyclone",
 }
-BIRTHS = {CUT_OFF: 0.75, MONSOON: 0.9, PLUME: 0.5, FRONT: 0.5, HEAT: 0.45, TROPICAL: 0.75}
-"""A day, on the globe (our choice: 1.5 tropical cyclones and 2 depressions a frame)."""
-WARM_SEA = 298.5
-"""K: over colder water, and over land, tropical storms die in a day."""
-DRIFT = 2.0
-"""Poleward drift of tropical storms, m/s."""
 HURRICANE, DEPRESSION = 17.0, 10.0
 """Largest wind of a tropical cyclone and of a depression, at least, m/s."""
 
@@ -47,8 +37,8 @@ class Storm:
     """One object at one time.
 
     ``deficit`` of pressure Pa; ``radius`` m, of the largest wind (tropical) or of a Gaussian; ``shape`` is Holland's B;
-    ``core`` K at 500 hPa; ``moist`` kg/m2; ``stretch`` and ``angle`` (rad) of long objects; ``fastest`` wind m/s;
-    ``move`` m/s east and north.
+    ``core`` and ``aloft`` K at 500 and at 200 hPa; ``moist`` kg/m2; ``stretch`` and ``angle`` (rad) of long objects;
+    ``fastest`` wind m/s, and its ``share`` at 850 hPa; ``move`` m/s east and north.
     """
 
     number: int
@@ -59,11 +49,13 @@ class Storm:
     radius: float
     shape: float = 1.0
     core: float = 0.0
+    aloft: float = 0.0
     moist: float = 0.0
     stretch: float = 1.0
     angle: float = 0.0
     age: float = 0.0
     fastest: float = 0.0
+    share: float = 1.0
     move: tuple[float, float] = (0.0, 0.0)
 
     @property
@@ -75,6 +67,16 @@ class Storm:
     def is_depression(self) -> bool:
         """A tropical depression by its wind."""
         return self.kind == TROPICAL and DEPRESSION <= self.fastest < HURRICANE
+
+    @property
+    def warmth(self) -> float:
+        """How warm the core is over its whole depth, K: tropical storms are warm up to 200 hPa, hybrid ones are not."""
+        return (self.core + self.aloft) / 2
+
+    @property
+    def reach(self) -> float:
+        """Distance in latitude or longitude, m, beyond which it changes no field by more than 1e-5 of its strength."""
+        return 2.2e6 if self.kind == TROPICAL else 5 * self.radius * max(self.stretch, 3 if self.kind == FRONT else 1)
 
     @property
     def size(self) -> float:
@@ -103,59 +105,59 @@ def _end(r: np.ndarray) -> np.ndarray:
 def add(storm: Storm, grid: Grid, fields: dict[str, np.ndarray]) -> None:
     """Add one object to the fields (H, W) in place: ``psl, u, v, ubot, vbot, t500, t200, z200, tmq, rain, tref``."""
     east, north = offsets(grid, storm.lat, storm.lon)
-    r = np.sqrt(east**2 + north**2 + 1.0)
-    if storm.kind == TROPICAL:
-        _tropical(storm, grid, east, north, r, fields)
+    rows, columns = (np.flatnonzero(np.abs(part.ravel()) < storm.reach) for part in (north, east))
+    if not len(rows) or not len(columns):
         return
+    east, north = east[:, columns], north[rows]
+    parts = _tropical(storm, grid.pixel, east, north) if storm.kind == TROPICAL else _other(storm, east, north)
+    for name, part in parts.items():
+        fields[name][np.ix_(rows, columns)] += part
+
+
+def _other(storm: Storm, east: np.ndarray, north: np.ndarray) -> dict[str, np.ndarray]:
+    r = np.sqrt(east**2 + north**2 + 1.0)
     along = east * np.cos(storm.angle) + north * np.sin(storm.angle)
     across = north * np.cos(storm.angle) - east * np.sin(storm.angle)
     shape = np.exp(-((along / storm.stretch) ** 2 + across**2) / (2 * storm.radius**2))
-    drop = storm.deficit * shape
-    fields["psl"] -= drop
-    turn = drop * r / (DENSITY * abs(coriolis(storm.lat)) * storm.radius**2)
-    turn = turn / np.sqrt(1 + (turn / FASTEST) ** 2)
-    side = np.sign(storm.lat)
-    for name, share in (("", 0.3 if storm.kind == HEAT else 1.0), ("bot", 0.7)):
-        fields["u" + name] -= side * share * turn * north / r
-        fields["v" + name] += side * share * turn * east / r
-    fields["tmq"] += storm.moist * shape
+    drop, side = storm.deficit * shape, np.sign(storm.lat)
+    turn = _held(drop * r / (DENSITY * abs(coriolis(storm.lat)) * storm.radius**2), storm) / r
+    parts = {"psl": -drop, "tmq": storm.moist * shape}
+    for name, share in (("", storm.share), ("bot", 0.7)):
+        parts["u" + name], parts["v" + name] = -side * share * turn * north, side * share * turn * east
     if storm.kind == FRONT:  # cold on one side, with a wind shift along the line
         step = np.tanh(across / 1.5e5) * np.exp(-((along / storm.stretch) ** 2 + (across / 3) ** 2) / storm.radius**2)
-        fields["t500"] += storm.core * step
-        fields["tref"] += 1.5 * storm.core * step
-        fields["v"] -= 6 * step
-        fields["vbot"] -= 5 * step
-        return
-    fields["t500"] += storm.core * shape
-    fields["t200"] -= 0.5 * storm.core * shape
-    if storm.kind == HEAT:
-        fields["tref"] += 5 * shape
+        parts["t500"], parts["tref"] = storm.core * step, 1.5 * storm.core * step
+        return {**parts, "v": parts["v"] - 6 * step, "vbot": parts["vbot"] - 5 * step}
+    heat = {"tref": 5 * shape} if storm.kind == HEAT else {}
+    return {**parts, **heat, "t500": storm.core * shape, "t200": storm.aloft * shape}
 
 
-def _tropical(
-    storm: Storm, grid: Grid, east: np.ndarray, north: np.ndarray, r: np.ndarray, fields: dict[str, np.ndarray]
-) -> None:
-    drawn = _resolved(storm, grid)
-    fields["psl"] -= pressure_drop(r, drawn)
+def _held(speed: np.ndarray, storm: Storm) -> np.ndarray:
+    """Wind no faster than ``fastest``: friction ends what balance would ask for near the equator."""
+    return np.asarray(speed * storm.fastest / np.hypot(speed, storm.fastest + 1e-9))
+
+
+def _tropical(storm: Storm, pixel: float, east: np.ndarray, north: np.ndarray) -> dict[str, np.ndarray]:
+    r = np.sqrt(east**2 + north**2 + 1.0)
+    drawn = replace(storm, radius=max(storm.radius, 0.75 * pixel))  # no smaller than the pixels can show
     speed, side = wind(r, drawn), np.sign(storm.lat)
-    ring = np.exp(-((r / 5e5) ** 2))
-    for name, share, inflow in (("", 1.0, 0.0), ("bot", 0.8, 20 * DEGREE)):
-        around, inward = share * speed * np.cos(inflow), share * speed * np.sin(inflow)
-        fields["u" + name] += (-side * around * north - inward * east) / r + 0.5 * storm.move[0] * ring
-        fields["v" + name] += (side * around * east - inward * north) / r + 0.5 * storm.move[1] * ring
-    width = max(2.5e5, 1.2 * grid.pixel)
-    core = storm.core * np.exp(-((r / width) ** 2) / 2)
-    fields["t500"] += core
-    fields["t200"] += 1.3 * core
-    fields["z200"] += 8 * storm.deficit / 100 * 0.25 * np.exp(-((r / (1.5 * width)) ** 2) / 2)
+    ring = np.exp(-((r / 5e5) ** 2)) / 2
+    width = max(2.5e5, 1.2 * pixel)
+    core = np.exp(-((r / width) ** 2) / 2)
     annulus = np.exp(-(((r - 1.5 * drawn.radius) / max(1.5e5, drawn.radius)) ** 2))
-    fields["tmq"] += storm.moist * np.exp(-((r / 3.5e5) ** 2) / 2)
-    fields["rain"] += 4e-9 * storm.deficit**0.5 * annulus
-
-
-def _resolved(storm: Storm, grid: Grid) -> Storm:
-    """The same storm no smaller than the pixels can show."""
-    return Storm(**{**storm.__dict__, "radius": max(storm.radius, 0.75 * grid.pixel)})
+    parts = {
+        "psl": -pressure_drop(r, drawn),
+        "t500": storm.core * core,
+        "t200": storm.aloft * core,
+        "z200": 8 * storm.deficit / 100 * 0.25 * np.exp(-((r / (1.5 * width)) ** 2) / 2),
+        "tmq": storm.moist * np.exp(-((r / 3.5e5) ** 2) / 2),
+        "rain": 4e-9 * storm.deficit**0.5 * annulus,
+    }
+    for name, share, inflow in (("", 1.0, 0.0), ("bot", 0.8, 20 * DEGREE)):
+        around, inward = share * speed * np.cos(inflow) / r, share * speed * np.sin(inflow) / r
+        parts["u" + name] = -side * around * north - inward * east + storm.move[0] * ring
+        parts["v" + name] = side * around * east - inward * north + storm.move[1] * ring
+    return parts
 
 
 def circulation(storm: Storm, within: float = 3e5) -> float:
@@ -163,126 +165,5 @@ def circulation(storm: Storm, within: float = 3e5) -> float:
     if storm.kind == TROPICAL:
         return float(2 * wind(np.array([within]), storm)[0] / within)
     slope = storm.deficit * np.exp(-(within**2) / (2 * storm.radius**2)) / storm.radius**2
-    return float(2 * min(slope * within / (DENSITY * abs(coriolis(storm.lat))), FASTEST) / within)
-
-
-def draw(
-    rng: np.random.Generator, steps: int, flow: Flow, shift: float, rates: Mapping[int, float]
-) -> list[list[Storm]]:
-    """All objects but extratropical cyclones and rivers at every step.
-
-    Parameters
-    ----------
-    rng : Generator
-        Its stream.
-    steps : int
-        T, from hour 0 on.
-    flow : Flow
-        Steers the tropical storms.
-    shift : float
-        Season, degrees.
-    rates : Mapping
-        Births of each kind a day.
-
-    Returns
-    -------
-    list of list of Storm
-        The objects of each step.
-    """
-    found: list[list[Storm]] = [[] for _ in range(steps)]
-    number = 0
-    for kind, rate in rates.items():
-        longest = 240.0 if kind == TROPICAL else 96.0
-        for birth in np.sort(rng.uniform(-longest, steps * STEP, rng.poisson(rate * (steps * STEP + longest) / 24))):
-            track = (
-                _tropical_track(rng, birth, flow, shift) if kind == TROPICAL else _other_track(rng, kind, birth, shift)
-            )
-            for hours, storm in track:
-                step = round(hours / STEP)
-                if 0 <= step < steps:
-                    found[step].append(Storm(**{**storm, "number": number, "kind": kind}))
-            number += 1
-    return found
-
-
-Track = list[tuple[float, dict[str, Any]]]
-
-
-def _tropical_track(rng: np.random.Generator, birth: float, flow: Flow, shift: float) -> Track:
-    """Born over warm sea, steered by the flow, strongest in the middle of its life."""
-    start = np.ceil(birth / STEP) * STEP
-    lat, lon = _warm_sea(rng, shift)
-    life, deepest = rng.uniform(96, 240), 100 * min(4 + rng.exponential(22), 90)
-    shape, radius = rng.uniform(1.0, 2.0), rng.uniform(3e4, 1e5)
-    track: Track = []
-    health = 1.0
-    for k in range(int(life / STEP)):
-        here = Grid(np.array([lat]), np.array([lon]))
-        air = flow.air(start + k * STEP, here, 0.4)
-        east, north = float(0.8 * air.u[0, 0]), float(0.8 * air.v[0, 0] + np.sign(lat) * DRIFT)
-        is_fed = _is_sea(lat, lon) and earth.sea_temperature(lat, shift) > WARM_SEA
-        health = min(1.0, health + 0.05) if is_fed else health * np.exp(-STEP / 24)
-        drop = deepest * np.sin(np.pi * (k + 1) / (life / STEP + 1)) * health
-        if health < 0.1:
-            break
-        core = 3.0 * drop / 5000
-        draft = Storm(0, TROPICAL, lat, lon, drop, radius, shape)
-        fastest = float(wind(np.array([radius]), draft)[0])
-        grown = {"deficit": drop, "core": core, "moist": 8 + drop / 400, "fastest": fastest, "age": k * STEP}
-        place = {"lat": lat, "lon": lon, "radius": radius, "shape": shape, "move": (east, north)}
-        track.append((start + k * STEP, {**place, **grown}))
-        lat += north * STEP * 3600 / RADIUS / DEGREE
-        lon = (lon + east * STEP * 3600 / RADIUS / DEGREE / np.cos(lat * DEGREE)) % 360
-        if not 2 < abs(lat) < 55:
-            break
-    return track
-
-
-def _warm_sea(rng: np.random.Generator, shift: float) -> tuple[float, float]:
-    """A place where tropical storms are born: 5 to 25 degrees from the equator, more often in the summer half."""
-    while True:
-        side = 1.0 if rng.random() < 0.5 + shift / 20 else -1.0
-        lat, lon = side * rng.uniform(5, 22), rng.uniform(0, 360)
-        if _is_sea(lat, lon) and earth.sea_temperature(lat, shift) > WARM_SEA:
-            return lat, lon
-
-
-def _is_sea(lat: float, lon: float) -> bool:
-    return bool(earth.relief(np.array([lat]), np.array([lon]))[0, 0] < 0)
-
-
-FASTEST = 24.0
-"""Wind of a hard negative, m/s: friction ends what balance would ask for near the equator."""
-PLACES = {CUT_OFF: (22, 42), MONSOON: (8, 24), PLUME: (10, 45), FRONT: (25, 55), HEAT: (12, 38)}
-"""Degrees from the equator."""
-DEFICITS = {CUT_OFF: (800, 3200), MONSOON: (600, 2400), PLUME: (0, 0), FRONT: (0, 0), HEAT: (400, 1600)}
-"""Pa."""
-SIZES = {CUT_OFF: (1.5e5, 4e5), MONSOON: (1.5e5, 3.5e5), PLUME: (2e5, 4e5), FRONT: (2e5, 3e5), HEAT: (2.5e5, 5e5)}
-"""m."""
-CORES = {CUT_OFF: (-5, -1), MONSOON: (-0.6, 0.45), PLUME: (0, 4), FRONT: (-5, -2), HEAT: (-0.3, 2.5)}
-"""K at 500 hPa."""
-MOISTURE = {CUT_OFF: (-2, 14), MONSOON: (8, 22), PLUME: (10, 26), FRONT: (-6, -2), HEAT: (-8, -3)}
-"""kg/m2."""
-
-
-def _other_track(rng: np.random.Generator, kind: int, birth: float, shift: float) -> Track:
-    """A hard negative: comes and goes in place, drifting slowly."""
-    start = np.ceil(birth / STEP) * STEP
-    side = rng.choice([-1.0, 1.0])
-    lat, lon = side * rng.uniform(*PLACES[kind]) + shift / 2, rng.uniform(0, 360)
-    for _ in range(200):  # a heat low needs land
-        if kind != HEAT or not _is_sea(lat, lon):
-            break
-        lat, lon = rng.choice([-1.0, 1.0]) * rng.uniform(*PLACES[kind]), rng.uniform(0, 360)
-    life, deepest = rng.uniform(36, 96), rng.uniform(*DEFICITS[kind])
-    stretch = rng.uniform(2, 4) if kind in (PLUME, FRONT) else 1.0
-    parts = {"radius": rng.uniform(*SIZES[kind]), "stretch": stretch, "angle": rng.uniform(0, np.pi)}
-    core, moist, east = rng.uniform(*CORES[kind]), rng.uniform(*MOISTURE[kind]), rng.uniform(-4, 4)
-    count = int(life / STEP)
-    grown = np.sin(np.pi * (np.arange(count) + 1) / (count + 1))
-    strong = {"deficit": deepest, "core": core, "moist": moist}
-    track = []
-    for k in range(count):
-        where = {"lat": lat, "lon": (lon + east * k * STEP * 3600 / RADIUS / DEGREE) % 360, "age": k * STEP}
-        track.append((start + k * STEP, {**parts, **where, **{name: top * grown[k] for name, top in strong.items()}}))
-    return track
+    speed = np.asarray(slope * within / (DENSITY * abs(coriolis(storm.lat))))
+    return float(2 * storm.share * _held(speed, storm) / within)

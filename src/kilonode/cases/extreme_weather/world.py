@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from kilonode.cases.extreme_weather import earth, flow, moisture, storms
+from kilonode.cases.extreme_weather import earth, flow, moisture, storms, tracks
 from kilonode.cases.extreme_weather.earth import DEGREE, DENSITY, GAS, GRAVITY, SEA_LEVEL, Grid
-from kilonode.cases.extreme_weather.storms import BIRTHS, STEP, Storm
+from kilonode.cases.extreme_weather.storms import STEP, Storm
 
 CASE_ID = 2
 PHYSICS, NOISE, LABELS = 0, 1, 2
@@ -73,14 +73,14 @@ class World:
 
 
 def make(seed: int, group: int, settings: Mapping[str, Any]) -> World:
-    """Simulate one sequence: ``rows``, ``frames``, ``spin_up`` (days) and optionally ``births`` of ``settings``."""
+    """Simulate one sequence: ``rows``, ``frames``, ``spin_up`` (days) of ``settings``."""
     rng = stream(seed, PHYSICS, group)
     grid = earth.globe(int(settings["rows"]), int(settings["rows"]) * 3 // 2)
     steps, spin_up = int(settings["frames"]), int(float(settings["spin_up"]) * 24 / STEP)
     day = float(rng.uniform(0, 365))
     shift = earth.season_shift(day)
     air = flow.draw(rng, -spin_up * STEP, steps * STEP, shift)
-    found = storms.draw(rng, steps, air, shift, BIRTHS)
+    found = tracks.draw(rng, steps, air, shift, tracks.BIRTHS)
     winds = ((low.u, low.v) for low in (air.air(k * STEP, grid, 0.0) for k in range(-spin_up, steps)))
     kept = list(moisture.sweep(winds, grid, shift))[-steps:]
     water, rain = (np.stack(part) for part in zip(*kept, strict=True))
