@@ -71,7 +71,7 @@ def flat(line: Json) -> Json:
 
 
 def house_line(line: Json) -> str:
-    """``article: 97.2 % on its data; ours: 0.951 [0.945, 0.957] on simulation galaxy_shapes-1, seeds 0-4``."""
+    """``article: 97.2 % on its data; ours: 0.951 [0.945, 0.957] on simulation NAME-1, seeds 0-4``."""
     article = f"article: {line['article']}; " if line["article"] else ""
     where = f"{'simulation' if line['simulated'] else 'measured data'} {line['source'].removeprefix('simulation ')}"
     network = line["network"] if line["network"]["value"] is not None else line["difference"]
