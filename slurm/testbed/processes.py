@@ -77,7 +77,7 @@ def free_segments(directory: Path = Path("/dev/shm")) -> int:
     """Remove shared memory of MPI ranks that were killed; what a process still maps, or has just made, stays.
 
     A node that goes down takes it along, and sites remove it in an epilog. Left alone it fills memory, and MPICH, which
-    names it after job and step, stumbles over it in a later job of the same number: ranks hang or are out of memory.
+    names it after job and step, stumbles over it in a later job of the same number: "Out of memory" at its start.
     """
     left = {path for kind in ("mpich_shm_*", "ucx_shm_posix_*") for path in directory.glob(kind)}
     left = {path for path in left if time.time() - path.stat().st_mtime > 1}
