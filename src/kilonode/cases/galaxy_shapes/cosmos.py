@@ -122,7 +122,7 @@ def compare(model: Any, found: Stamps) -> list[Json]:
 def main(arguments: list[str]) -> None:
     """Score, write the record and print its numbers."""
     if len(arguments) != 3:
-        raise UserError("expected RAW_FOLDER WEIGHTS RECORD, got other arguments; see docs/cases/galaxy_shapes.md")
+        raise UserError("expected RAW_FOLDER WEIGHTS RECORD, got other arguments; see docs/notes/galaxy_shapes.md")
     folder, weights, record = map(Path, arguments)
     if not weights.is_file():
         raise UserError(f"expected weights of a trained network, got nothing ({weights}); train galaxy_shapes first")

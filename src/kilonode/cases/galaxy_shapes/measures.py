@@ -50,7 +50,7 @@ def measure(trained: Trained) -> Measured:
     if not trained.simulated:
         raise UserError(
             "expected simulated galaxies, got data of yours (measures of galaxy_shapes); "
-            "for real stamps see docs/cases/galaxy_shapes.md"
+            "for real stamps see docs/notes/galaxy_shapes.md"
         )
     rows = np.arange(min(SCORED, trained.stores["test"].rows))
     test = {name: trained.stores["test"].take(name, rows) for name in FIELDS}
