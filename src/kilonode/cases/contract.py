@@ -190,7 +190,7 @@ class Trained:
     stores: Mapping[str, Rows]
     """Split -> its rows and truth: train, validation, test."""
     raw: Mapping[str, np.ndarray]
-    """Split -> the task's input field as stored, (N, ...)."""
+    """Split -> the task's input field as stored, (N, ...); one split is in memory at a time."""
     simulated: bool
     """Whether the case's own simulator made the data; user data may lack truth and further fields."""
     tuned: Path | None = None

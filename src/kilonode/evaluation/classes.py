@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def compare(
     task: str,
     settings: Json,
     network: Network,
-    raw: dict[str, np.ndarray],
+    raw: Mapping[str, np.ndarray],
     stores: dict[str, Store],
     tuned: Path | None = None,
 ) -> tuple[list[Json], Curves]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from sklearn.decomposition import PCA
 
 from kilonode import config, intervals
 from kilonode.cases import contract
+from kilonode.data.lazily import Lazily
+from kilonode.data.shard import TRUTH
 from kilonode.data.split import SPLITS
 from kilonode.data.store import Store
 from kilonode.evaluation import classes, read_outs
@@ -58,7 +61,7 @@ def run(
     )
     stores = {split: Store(store, split, truth=True) for split in SPLITS}
     network = Network(case, task, settings, stores["test"], weights)
-    raw = {split: stores[split].read(network.scaler.field) for split in SPLITS}
+    raw = Lazily(SPLITS, lambda split: stores[split].read(network.scaler.field))
     rows: list[Json] = []
     scores: read_outs.Curves = {}
     target = settings.get("target")
@@ -103,7 +106,7 @@ def _codes(
     task: str,
     settings: Json,
     network: Network,
-    raw: dict[str, np.ndarray],
+    raw: Mapping[str, np.ndarray],
     stores: dict[str, Store],
     simulated: bool,
 ) -> tuple[list[Json], read_outs.Curves]:
@@ -120,7 +123,7 @@ def _codes(
 
 
 def representations(
-    case: str, task: str, network: Network, raw: dict[str, np.ndarray], stores: dict[str, Store], simulated: bool
+    case: str, task: str, network: Network, raw: Mapping[str, np.ndarray], stores: dict[str, Store], simulated: bool
 ) -> tuple[dict[str, dict[str, np.ndarray]], PCA]:
     """Every representation of every split: code, pca (same width, fitted on training groups), classical, oracle."""
     blocks: dict[str, dict[str, np.ndarray]] = {"code": {split: network.features(raw[split]) for split in SPLITS}}
@@ -129,15 +132,16 @@ def representations(
         return network.scaler(raw[split]).reshape(len(raw[split]), -1)
 
     x = flat("train")
-    pca = PCA(n_components=min(blocks["code"]["train"].shape[1], *x.shape), svd_solver="randomized", random_state=0)
-    pca.fit(x)
+    width = min(blocks["code"]["train"].shape[1], *x.shape)
+    pca = PCA(n_components=width, svd_solver="randomized", random_state=0, copy=False).fit(x)  # x is spoilt
     del x
     blocks["pca"] = {split: pca.transform(flat(split)) for split in SPLITS}
     baseline = contract.load(case).baseline
     for split in SPLITS:
         for name, block in baseline.features(task, network.scaler.select(raw[split])).items():
             blocks.setdefault(name, {})[split] = block
-        truth = {name: stores[split].read(name) for name in stores[split].fields if name.startswith("truth/")}
+        known = (name for name in stores[split].fields if name.startswith(TRUTH))
+        truth = Lazily(known, stores[split].read)
         for name, block in (baseline.oracle(task, truth) if simulated else {}).items():
             blocks.setdefault(name, {})[split] = block
     return blocks, pca

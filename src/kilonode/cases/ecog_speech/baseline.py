@@ -5,6 +5,7 @@ Shape legend: N trials, C one channel, H electrodes, W moments, T means, F featu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def means(x: np.ndarray, pool: int) -> np.ndarray:
     return np.asarray(cut.mean(axis=-1, dtype=np.float32).reshape(len(x), -1))
 
 
-def oracle(task: str, truth: Arrays) -> Arrays:
+def oracle(task: str, truth: Mapping[str, np.ndarray]) -> Arrays:
     """Give the articulators themselves, (N, 12); empty where there is no truth."""
     found = truth.get("truth/articulators")
     return {} if found is None else {"oracle": found.reshape(len(found), -1)}

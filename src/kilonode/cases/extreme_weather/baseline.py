@@ -113,7 +113,7 @@ def moisture_summaries(x: np.ndarray) -> np.ndarray:
     return np.stack(parts, axis=1)
 
 
-def oracle(task: str, truth: Arrays) -> Arrays:
+def oracle(task: str, truth: Mapping[str, np.ndarray]) -> Arrays:
     """Give what only the truth knows: nothing here that a linear probe could read; see ``measures``."""
     return {}
 

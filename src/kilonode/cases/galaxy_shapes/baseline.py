@@ -51,7 +51,7 @@ def features(task: str, x: np.ndarray) -> Arrays:
     return {"moments": np.stack([*columns_N, inner / flux], axis=1)}
 
 
-def oracle(task: str, truth: Arrays) -> Arrays:
+def oracle(task: str, truth: Mapping[str, np.ndarray]) -> Arrays:
     """Give nothing: the truth bounds the likelihood (``measures``), and the read-outs ask for the truth itself."""
     return {}
 

@@ -56,14 +56,14 @@ def _summary(x: np.ndarray) -> np.ndarray:
     return np.concatenate([np.log1p(total), np.log1p(largest), spread, np.stack(hot, axis=1)], axis=1)
 
 
-def oracle(task: str, truth: Arrays) -> Arrays:
+def oracle(task: str, truth: Mapping[str, np.ndarray]) -> Arrays:
     """Give what only the truth knows: the hard process, (N, 3).
 
     Parameters
     ----------
     task : {"classifier", "anomaly"}
         The same for both.
-    truth : Arrays
+    truth : mapping
         ``truth/event`` float (N, 5).
 
     Returns

@@ -67,23 +67,26 @@ def _scores(trained: Trained, others: Unseen) -> Scores:
     """Scores of every method; large means unusual."""
     features = {split: _features(trained.stores[split]) for split in ("train", "validation", "test")}
     features["unseen"] = others.features
-    images = {**trained.raw, "unseen": others.image}
     asked = ("validation", "test", "unseen")
-    codes = {name: trained.network.features(images[name]).astype(np.float64) for name in ("train", *asked)}
+
+    def images(name: str) -> np.ndarray:  # one split at a time: together they may be larger than memory
+        return others.image if name == "unseen" else trained.raw[name]
+
+    codes = {name: trained.network.features(images(name)).astype(np.float64) for name in ("train", *asked)}
     centre, precision = codes["train"].mean(axis=0), np.linalg.pinv(np.atleast_2d(np.cov(codes["train"].T)))
     scaler = StandardScaler().fit(features["train"])
     flat = {name: scaler.transform(features[name]) for name in ("train", *asked)}
     forest = IsolationForest(n_estimators=200, random_state=0).fit(flat["train"])
     components = PCA(min(COMPONENTS, *flat["train"].shape)).fit(flat["train"])
     return {
-        "reconstruction_error": {name: reconstruction_error(trained, images[name]) for name in asked},
+        "reconstruction_error": {name: reconstruction_error(trained, images(name)) for name in asked},
         "code_distance": {
             name: np.einsum("nf,fg,ng->n", codes[name] - centre, precision, codes[name] - centre) for name in asked
         },
         "HT": {name: features[name][:, jets.HT] for name in asked},
         "fat_jets": {name: features[name][:, jets.COUNT] for name in asked},
         "sum_of_jet_masses": {name: features[name][:, jets.MASS_SUM] for name in asked},
-        "total_energy": {name: images[name][:, 0].sum((1, 2)).astype(np.float64) for name in asked},
+        "total_energy": {name: images(name)[:, 0].sum((1, 2)).astype(np.float64) for name in asked},
         "isolation_forest": {name: -forest.score_samples(flat[name]) for name in asked},
         "pca_of_features": {
             name: ((components.inverse_transform(components.transform(flat[name])) - flat[name]) ** 2).mean(axis=1)

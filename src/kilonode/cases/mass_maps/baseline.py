@@ -47,14 +47,14 @@ def features(task: str, x: np.ndarray) -> Arrays:
     return blocks
 
 
-def oracle(task: str, truth: Arrays) -> Arrays:
+def oracle(task: str, truth: Mapping[str, np.ndarray]) -> Arrays:
     """Give what only the truth knows.
 
     Parameters
     ----------
     task : str
         Which bound.
-    truth : Arrays
+    truth : mapping
         ``truth/log_ratio`` (N,), zero where the engine has no likelihood.
 
     Returns

@@ -90,14 +90,14 @@ def charge_rule(x: np.ndarray) -> np.ndarray:
     return np.stack([total, most, quarters[1] / np.maximum(quarters[0] + quarters[2], tiny)], axis=1)
 
 
-def oracle(task: str, truth: Arrays) -> Arrays:
+def oracle(task: str, truth: Mapping[str, np.ndarray]) -> Arrays:
     """Give what only the truth knows.
 
     Parameters
     ----------
     task : {"autoencoder", "classifier"}
         Which bound.
-    truth : Arrays
+    truth : mapping
         ``truth/event`` float (N, 2, 6): energy MeV, x, y, z m, time, process of both flashes.
 
     Returns
