@@ -34,6 +34,9 @@ def prepare() -> None:
         # Slurm 22.05 garbles PMI messages of 1 KiB and more, and hangs. MPICH's UCX addresses are 4 KiB with
         # whatever the memory held, so that it fails now and then; libfabric's are 16 bytes.
         os.environ.setdefault("MPIR_CVAR_CH4_NETMOD", "ofi")
+        # Where there is no fast network MPICH takes libfabric's old `sockets`, with which all ranks now and then
+        # wait in MPI_Init for ever; without it, `tcp`. Fast networks are preferred to both.
+        os.environ.setdefault("FI_PROVIDER", "^sockets")
 
 
 def failed(lines: Sequence[str], code: int, patience_s: float = 5.0) -> Sequence[str]:

@@ -150,6 +150,16 @@ def test_mpiexec_inside_a_slurm_step_is_believed(good: Start, tmp_path: Path) ->
     assert len(seen(tmp_path)) == 1
 
 
+def test_under_slurm_mpi_takes_neither_ucx_nor_sockets_unless_the_site_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both hang in MPI_Init now and then: docs/decisions.md."""
+    monkeypatch.setattr(os, "environ", {"SLURM_STEP_ID": "0"})
+    launch.prepare()
+    assert (os.environ["MPIR_CVAR_CH4_NETMOD"], os.environ["FI_PROVIDER"]) == ("ofi", "^sockets")
+    monkeypatch.setattr(os, "environ", {"SLURM_STEP_ID": "0", "FI_PROVIDER": "cxi"})
+    launch.prepare()
+    assert os.environ["FI_PROVIDER"] == "cxi"
+
+
 @pytest.mark.parametrize(
     ("environment", "size", "error"),
     [

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,6 +135,16 @@ def test_a_rank_learns_its_world_size_from_the_step(tmp_path: Path) -> None:
     # Without -n, the allocation's SLURM_NTASKS wins over --ntasks-per-node: 3 ranks, with a warning only.
     assert ranks == ["4 4 4"] * 4 + ["3 3 3"] * 3
     assert output("srun", "--mpi=none", "-n2", "sh", "-c", show) == ["2 2 none"] * 2
+
+
+@pytest.mark.usefixtures("testbed")
+def test_ranks_of_a_step_meet_over_tcp() -> None:
+    """Left to itself MPICH takes `sockets`, with which ranks now and then never meet."""
+    program = "from kilonode import comm; ranks = comm.start(); ranks.barrier(); ranks.close()"
+    said = output(
+        *("env", "MPIR_CVAR_DEBUG_SUMMARY=1", "srun", "--mpi=pmi2", "-N4", "-n8"), *(sys.executable, "-c", program)
+    )
+    assert [line.split()[2] for line in said if line.startswith("libfabric provider")] == ["tcp"]
 
 
 def test_a_foreign_conf_is_refused_and_kept(testbed_command: Command, tmp_path: Path) -> None:
