@@ -96,6 +96,7 @@ FROZEN = {
     "report": ["--summary PATH!", "--output PATH!", "--scaling PATH*"],
     "compare": ["runs RUN!", "--json", "--output PATH"],
     "publish": ["--summary PATH!", "--output PATH!"],
+    "describe": ["--case NAME*", "--records PATH", "--output PATH"],
     "submit": [
         "--site NAME!",
         "--nodes N!",

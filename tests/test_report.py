@@ -41,7 +41,7 @@ NETWORK, TREES = row("network", "network", 0.9), row("trees", "baseline", 0.8)
     ("difference", "said"),
     [
         (gain(0.1, 0.05), "the network is better than trees by 0.100 [0.050, 0.150]"),
-        (gain(-0.1, 0.05), "trees is better than the network by 0.100 [0.050, 0.150]"),
+        (gain(-0.1, 0.05), "the network is worse than trees by 0.100 [0.050, 0.150]"),
         (gain(0.01, 0.03), "no difference shown between the network and trees: 0.010 [−0.020, 0.040]"),
         (gain(0.1, 0.05, groups=2), "not decided: 0.100 [0.050, 0.150] against trees from only 2 test groups"),
     ],
@@ -56,7 +56,7 @@ def test_the_strongest_rival_counts_even_where_nobody_recorded_a_difference_to_i
     assert found["rival"]["method"] == "cuts"
     assert not found["difference"]["paired"]
     assert found["difference"]["cover"] == pytest.approx([-0.05 - 0.02 * 2**0.5, -0.05 + 0.02 * 2**0.5])
-    assert verdict(found).startswith("cuts, the strongest of 2, is better than the network by 0.050")
+    assert verdict(found).startswith("the network is worse than cuts, the strongest of 2, by 0.050")
 
 
 def test_of_errors_the_smaller_is_better() -> None:
@@ -69,7 +69,7 @@ def test_a_share_of_wins_is_measured_from_a_half() -> None:
     share = row("network", "network", 0.3, 0.06, question="win_rate", metric="win_rate_over_fit", against="fit")
     assert verdict(judged(share)) == (
         "the network wins on 30.0\N{NO-BREAK SPACE}% [24.0, 36.0] of test samples against fit: "
-        "less than half, so fit is better"
+        "less than half, so the network is worse"
     )
 
 

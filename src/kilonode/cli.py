@@ -151,6 +151,18 @@ def _compare(parser: Add) -> None:
     parser.add_argument("--output", type=Path, metavar="PATH", help="also a page (.html)")
 
 
+def _describe(parser: Add) -> None:
+    text = "what is described; may be repeated (default: all)"
+    parser.add_argument("--case", action="append", default=[], metavar="NAME", help=text)
+    for name, where, text in (
+        ("records", "docs/results", "folder of published records"),
+        ("output", "docs/cases", "folder of the pages, CASE.md each"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=Path, default=Path(where), metavar="PATH", help=f"{text} (default {where})"
+        )
+
+
 def _check(parser: Add) -> None:
     parser.add_argument("file", nargs="+", type=Path, help="raw or store files of kilonode")
     parser.add_argument("--json", dest="json_output", action="store_true", help="one JSON object a file")
@@ -209,6 +221,7 @@ VERBS = {
     "report": ("kilonode.report.page", _report, "one self-contained page"),
     "compare": ("kilonode.report.compare", _compare, "two runs side by side: what differs beyond noise"),
     "publish": ("kilonode.report.publish", _publish, "a summary as a record without names of machines and folders"),
+    "describe": ("kilonode.report.describe", _describe, "one Markdown page a case, from its docstrings and records"),
     "submit": ("kilonode.slurm.submit", slurm.submit, "write and submit an allocation that runs the workflow"),
     "status": ("kilonode.slurm.status", slurm.status, "how far jobs, workflow and trainings are"),
     "doctor": (

@@ -13,11 +13,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
-
-from kilonode.records import PACKAGE, Json, digest, write_json, write_text
+from kilonode.records import Json, digest, write_json, write_text
 from kilonode.report.caveats import caveats
-from kilonode.report.wording import number, seeds_of, spoken, with_interval
+from kilonode.report.templates import template
+from kilonode.report.wording import seeds_of
 
 COLUMNS = (
     "case",
@@ -91,17 +90,8 @@ def _entry(run: Json) -> Json:
 
 def card(run: Json, entry: Json, rows: Sequence[Json], lines: Sequence[Json]) -> str:
     """The card of one network as Markdown; ``rows`` are its figures, ``lines`` the contests of its task."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PACKAGE / "report"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters |= {"spoken": spoken, "number": number, "with_interval": with_interval}
     shown = [row for row in rows if row["role"] == "network" and "against" not in row]
-    return environment.get_template("card.md").render(
+    return template("card.md").render(
         run=run,
         entry=entry,
         conditions=run["conditions"],

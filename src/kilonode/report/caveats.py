@@ -19,7 +19,7 @@ def caveats(runs: Sequence[Json], lines: Sequence[Json]) -> list[str]:
         Its contests (``overview.overview``).
     """
     conditions = runs[0]["conditions"]
-    said = [_data(conditions), _training(runs)]
+    said = [_data(conditions), _article(conditions), _training(runs)]
     said += [_few(lines), _rivals(lines), _unpaired(lines), _open(lines), _oracle(lines)]
     said += [_maps(runs), _saliency(runs)]
     return [sentence for sentence in said if sentence]
@@ -28,10 +28,13 @@ def caveats(runs: Sequence[Json], lines: Sequence[Json]) -> list[str]:
 def _data(conditions: Json) -> str:
     if not conditions["simulated"]:
         return "The data were brought by the user; their simulation or measurement was not checked here."
-    article = " The article's number was measured on other data: the two are not to be compared as if on the same."
-    return "All data are simulated: nothing here was measured on an instrument." + (
-        article if conditions.get("article") else ""
-    )
+    return "All data are simulated: nothing here was measured on an instrument."
+
+
+def _article(conditions: Json) -> str:
+    if not conditions["simulated"] or not conditions.get("article"):
+        return ""
+    return "The article's number was measured on other data: the two are not to be compared as if on the same."
 
 
 def _training(runs: Sequence[Json]) -> str:

@@ -13,8 +13,8 @@ from scipy import stats
 from kilonode.errors import UserError
 from kilonode.records import Json, conditions, figure, finite, read_json, write_text
 from kilonode.report.contests import outcome
-from kilonode.report.page import asset, template
 from kilonode.report.pool import KEY, pooled
+from kilonode.report.templates import asset, template
 from kilonode.report.wording import number, spoken
 
 MADE = ("commit", "host", "cpu", "cores", "time")

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from kilonode.errors import UserError
-from kilonode.records import PACKAGE, Json, read_json, write_text
-from kilonode.report import maps, pictures, wording
+from kilonode.records import Json, read_json, write_text
+from kilonode.report import maps, pictures
 from kilonode.report.cards import settings_digest
 from kilonode.report.caveats import caveats, saliency
-from kilonode.report.overview import house_line
 from kilonode.report.pool import pooled
+from kilonode.report.templates import asset, template
 
 FIRST = ("auc", "accuracy", "r2", "mse")
 """Metrics that end so get a table of methods; the others stand in the full table."""
@@ -49,30 +47,6 @@ def run(summary: Path, output: Path, scaling: list[Path] | None = None) -> None:
     )
     write_text(output, page)
     print(f"report: {output.resolve()} ({len(page.encode()) / MB:.1f} MB; {_largest(shown)})", flush=True)
-
-
-def template(name: str) -> jinja2.Template:
-    """A template of this folder, with the words the pages share."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PACKAGE / "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    named = (wording.number, wording.spoken, wording.with_interval, wording.seeds_of, wording.listed)
-    environment.filters |= {function.__name__: function for function in named}
-    environment.filters |= {
-        "house_line": house_line,
-        "upper_first": lambda text: text[:1].upper() + text[1:],
-        "difference_text": lambda line: wording.size(line["difference"], line["unit"]),
-    }
-    return environment.get_template(name)
-
-
-def asset(name: str) -> str:
-    """A style sheet or script of this folder, to stand inside a page."""
-    return (PACKAGE / "report" / name).read_text(encoding="utf-8")
 
 
 def cases(content: Json) -> list[Json]:
@@ -170,7 +144,9 @@ def _tables(rows: Sequence[Json]) -> list[Json]:
 
 def _scaling(path: Path) -> Json:
     record = read_json(path)
-    return {"name": path.stem, "charts": pictures.scaling(record), "conditions": record["conditions"]}
+    made = record["conditions"]
+    name = ", ".join(made[key] for key in ("case", "task", "data") if key in made) or path.stem
+    return {"name": name, "charts": pictures.scaling(record), "conditions": record["conditions"]}
 
 
 def _largest(shown: Sequence[Json]) -> str:

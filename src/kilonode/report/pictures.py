@@ -61,7 +61,7 @@ def scaling(record: Json) -> list[Json]:
     """Rates and efficiencies over ranks or nodes, from what ``kilonode scaling run --json`` prints."""
     found: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
     for row in record["figures"]:
-        match = SERIES.match(row["name"])
+        match = None if row.get("functional") else SERIES.match(row["name"])
         if match and row["value"] is not None and (match["what"] == "samples_per_s" or "efficiency" in match["what"]):
             kind = "samples/s" if match["what"] == "samples_per_s" else "efficiency"
             name = match["series"] + ("" if kind == "samples/s" else f", {match['what'].removeprefix('efficiency, ')}")

@@ -8,6 +8,8 @@ from typing import Any
 
 from kilonode.errors import UserError
 from kilonode.records import Json, read_json, write_json
+from kilonode.report.overview import overview
+from kilonode.report.pool import pooled
 
 PRIVATE = ("host", "node", "job", "folder", "file", "maps")
 ABSOLUTE = re.compile(r"(?<![\w.~:/-])/(?:[^\s/:;,'\"]+/)+([^\s/:;,'\"]*)")
@@ -31,9 +33,13 @@ def run(summary: Path, output: Path) -> None:
 
 
 def record(content: Json) -> Json:
-    """Figures, contests, conditions and commands of a summary; epochs stay behind, they are long."""
+    """Figures, contests, conditions and commands of a summary; epochs stay behind, they are long.
+
+    Who won is judged anew, so that an older record that is published again says it as today's does.
+    """
     runs = [_run(found) for found in content["runs"]]
-    kept = {key: content[key] for key in ("bench", "figures", "overview", "pooled", "conditions") if key in content}
+    kept: Json = {key: content[key] for key in ("bench", "figures", "pooled", "conditions") if key in content}
+    kept["overview"] = overview(pooled(content["figures"]), content["runs"])
     commands = [
         part["command"]
         for found in content["runs"]

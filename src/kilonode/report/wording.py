@@ -34,24 +34,25 @@ def with_interval(row: Json) -> str:
     return number(row["value"]) + (f" [{number(interval[0])}, {number(interval[1])}]" if interval else "")
 
 
-def verdict(contest: Json) -> str:
-    """What a contest says, in one sentence without its question; an interval that holds the tie is no difference."""
-    rival = spoken(contest["rival"]["method"])
-    rival += f", the strongest of {contest['rivals']}," if contest["rivals"] > 1 else ""
+def verdict(contest: Json, sized: bool = True) -> str:
+    """What a contest says, in one sentence without its question; an interval that holds the tie is no difference.
+
+    ``sized`` false leaves the difference out where a record does not hold it.
+    """
+    many = f", the strongest of {contest['rivals']}" if contest["rivals"] > 1 else ""
+    rival = spoken(contest["rival"]["method"]) + many
     if contest["outcome"] == "unmeasured":
-        return f"the difference between the network and {rival.rstrip(',')} was not measurable"
+        return f"the difference between the network and {rival} was not measurable"
     if contest["tie"]:
         return _of_shares(contest, rival)
-    difference = contest["difference"]
-    by = size(difference, contest["unit"], contest["outcome"] == "lost")
-    by += "" if difference["paired"] else " (unpaired)"
+    by = size(contest["difference"], contest["unit"], contest["outcome"] == "lost")
+    by += "" if contest["difference"]["paired"] else " (unpaired)"
     if contest["outcome"] == "few":
-        return f"not decided: {size(difference, contest['unit'])} against {rival} {_few(contest)}"
-    if contest["outcome"] == "won":
-        return f"the network is better than {rival} by {by}"
-    if contest["outcome"] == "lost":
-        return f"{rival} is better than the network by {by}".replace(",,", ",")
-    return f"no difference shown between the network and {rival.rstrip(',')}: {by}"
+        return f"not decided{f': {by}' if sized else ''} against {rival}{',' if many else ''} {_few(contest)}"
+    if contest["outcome"] == "open":
+        return f"no difference shown between the network and {rival}{f': {by}' if sized else ''}"
+    side = "better" if contest["outcome"] == "won" else "worse"
+    return f"the network is {side} than {rival}" + (f"{',' if many else ''} by {by}" if sized else "")
 
 
 def _of_shares(contest: Json, rival: str) -> str:
@@ -60,12 +61,12 @@ def _of_shares(contest: Json, rival: str) -> str:
     value = contest["difference"]["value"]
     shown = f"{100 * value:.1f}\N{NO-BREAK SPACE}% [{100 * low:.1f}, {100 * high:.1f}] of test samples"
     end = {
-        "won": f"more than half, so the network is better than {rival.rstrip(',')}",
-        "lost": f"less than half, so {rival} is better".replace(",,", ","),
+        "won": "more than half, so the network is better",
+        "lost": "less than half, so the network is worse",
         "open": "not to be told from half",
         "few": f"not decided {_few(contest)}",
     }[contest["outcome"]]
-    return f"the network wins on {shown} against {rival.rstrip(',')}: {end}"
+    return f"the network wins on {shown} against {rival}: {end}"
 
 
 def _few(contest: Json) -> str:
