@@ -43,12 +43,18 @@ def test_both_sides_are_timed_and_judged_in_one_run(measured: Json) -> None:
 
 
 def test_targets_are_met_or_missed_as_the_numbers_say() -> None:
-    slow = tsne.Side(wall_s=50.0, processor_s=40.0, trust=0.9)
-    for trust, wall, met in ((0.91, 9.0, (True, True)), (0.89, 11.0, (False, False)), (0.9, 10.0, (True, True))):
-        rows = tsne.rows({"ours": tsne.Side(wall, wall, trust), "theirs": slow}, 100)
+    chance = np.random.default_rng(0)
+    trusted = chance.uniform(0.8, 1.0, 200)
+    slow = tsne.Side(wall_s=50.0, processor_s=40.0, trusted=trusted)
+    noise = chance.normal(0, 0.01, 200)
+    for shift, wall, met in ((0.01, 9.0, (True, True)), (-0.01, 11.0, (False, False)), (0.0, 10.0, (True, True))):
+        moved = trusted + noise - noise.mean() + shift
+        rows = tsne.rows({"ours": tsne.Side(wall, wall, moved), "theirs": slow})
         by = {row["name"]: row for row in rows}
-        assert (by["ours is faster, times"]["met"], by["ours: trustworthiness"]["met"]) == met
-        assert by["ours: trustworthiness"]["target"] == 0.9
+        gain = by["trustworthiness, ours minus theirs"]
+        assert (by["ours is faster, times"]["met"], gain["met"]) == met
+        assert gain["value"] == pytest.approx(shift)
+        assert gain["interval"][0] < shift < gain["interval"][1]
 
 
 def test_the_samples_are_clusters_on_a_curved_surface_and_always_the_same() -> None:

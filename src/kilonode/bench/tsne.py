@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kilonode import intervals
 from kilonode.errors import UserError
 from kilonode.records import Json, conditions, figure
 
@@ -35,7 +36,8 @@ class Side:
 
     wall_s: float
     processor_s: float
-    trust: float
+    trusted: np.ndarray
+    """Of each judged sample, the same for both sides (``embed.trusted``)."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,27 +74,33 @@ def run(options: argparse.Namespace) -> Json:
         wall, processor = time.perf_counter(), time.process_time()
         placed = side()
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
-        found[name] = Side(wall, processor, embed.trustworthiness(scaled, placed, threads))
-    return {"figures": rows(found, min(len(x), embed.JUDGED)), "conditions": conditions(
+        found[name] = Side(wall, processor, embed.trusted(scaled, placed, threads))
+    return {"figures": rows(found), "conditions": conditions(
         seeds=[options.seed], points=len(x), features=x.shape[1], threads=threads, perplexity=options.perplexity,
         iterations=embed.ITERATIONS, samples=str(options.codes or "clusters on a curved surface"),
     )}  # fmt: skip
 
 
-def rows(found: dict[str, Side], judged: int) -> list[Json]:
-    """The figures of both sides; the first is ours."""
+def rows(found: dict[str, Side]) -> list[Json]:
+    """The figures of both sides; the first is ours. As good or better: the paired interval is not all below zero."""
     (name, ours), (rival, theirs) = found.items()
     made = []
     for label, side in found.items():
         made += [figure(f"{label}: time", side.wall_s, "s"), figure(f"{label}: processor time", side.processor_s, "s")]
     faster, busier = theirs.wall_s / ours.wall_s, theirs.processor_s / ours.processor_s
-    better = ours.trust >= theirs.trust
+    judged = len(ours.trusted)
+    resampled = intervals.resamples(np.arange(judged))
+    trust = [intervals.bootstrap(intervals.mean(side.trusted), resampled) for side in (ours, theirs)]
+    gain = intervals.difference(*trust)
+    note = "paired; met: the interval is not all below the target"
+    told: Json = {"target": 0.0, "met": gain.interval[1] >= 0, "note": note, "judged": judged}
     return [
         *made,
         figure(f"{name} is faster, times", faster, target=FASTER, met=faster >= FASTER),
         figure(f"{name} needs less processor time, times", busier, note="the fair ratio where others use the machine"),
-        figure(f"{rival}: trustworthiness", theirs.trust, judged=judged),
-        figure(f"{name}: trustworthiness", ours.trust, target=theirs.trust, met=better, judged=judged),
+        figure(f"{name}: trustworthiness", trust[0].value, "1", trust[0].interval, judged=judged),
+        figure(f"{rival}: trustworthiness", trust[1].value, "1", trust[1].interval, judged=judged),
+        figure(f"trustworthiness, {name} minus {rival}", gain.value, "1", gain.interval, **told),
     ]
 
 

@@ -127,6 +127,11 @@ def place(
 
 
 def trustworthiness(scaled: np.ndarray, placed: np.ndarray, threads: int = 1) -> float:
+    """How far a map may be believed: the mean of ``trusted``. 1 is perfect, about 0.5 is a map of no use."""
+    return float(trusted(scaled, placed, threads).mean())
+
+
+def trusted(scaled: np.ndarray, placed: np.ndarray, threads: int = 1) -> np.ndarray:
     """How many of the k nearest on the map are near in truth, less the more their true rank exceeds k.
 
     Exact for up to ``JUDGED`` samples; of more, that many drawn ones are judged, each against all N.
@@ -142,8 +147,8 @@ def trustworthiness(scaled: np.ndarray, placed: np.ndarray, threads: int = 1) ->
 
     Returns
     -------
-    float
-        1 is perfect, about 0.5 is a map of no use.
+    ndarray
+        float64 (n,), of each judged sample; for the same N always the same samples.
 
     Source
     ------
@@ -153,7 +158,7 @@ def trustworthiness(scaled: np.ndarray, placed: np.ndarray, threads: int = 1) ->
     k = max(1, min(NEIGHBOURS, count // 2 - 1))
     judged = np.sort(np.random.default_rng(0).permutation(count)[:JUDGED])
     near = NearestNeighbors(n_neighbors=k + 1, n_jobs=threads).fit(placed).kneighbors(placed[judged])[1]
-    beyond = 0.0
+    beyond = []
     squares = (scaled.astype(np.float64) ** 2).sum(axis=1)
     for start in range(0, len(judged), BLOCK):
         rows = judged[start : start + BLOCK]
@@ -162,8 +167,8 @@ def trustworthiness(scaled: np.ndarray, placed: np.ndarray, threads: int = 1) ->
             others = found[found != row][:k]  # a twin may stand in front of the sample itself
             distances[row] = np.inf
             ranks = 1 + (distances < distances[others][:, None]).sum(axis=1)
-            beyond += float(np.maximum(ranks - k, 0).sum())
-    return 1 - beyond * 2 / (len(judged) * k * (2 * count - 3 * k - 1))
+            beyond.append(float(np.maximum(ranks - k, 0).sum()))
+    return 1 - np.array(beyond) * 2 / (k * (2 * count - 3 * k - 1))
 
 
 def standardised(features: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
