@@ -77,7 +77,7 @@ def oracle(task: str, truth: Mapping[str, np.ndarray]) -> Arrays:
 
 
 def estimators(task: str) -> Mapping[str, Estimator]:
-    """Give the classical methods of the engine's comparison by process; none for the anomaly task."""
+    """Give boosted trees and logistic regression on ``summary``, to tell processes apart; none for the anomaly task."""
     if task != "classifier":
         return {}
     return {

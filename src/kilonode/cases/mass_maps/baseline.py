@@ -69,7 +69,7 @@ def oracle(task: str, truth: Mapping[str, np.ndarray]) -> Arrays:
 
 
 def estimators(task: str) -> Mapping[str, Estimator]:
-    """Give the classical methods of supervised tasks: two of equal search space on every block; none for others."""
+    """Give logistic regression and boosted trees, of equal search space, on every block; none to the autoencoder."""
     if not task.startswith("classifier"):
         return {}
     found = {}

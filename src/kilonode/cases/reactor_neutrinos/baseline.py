@@ -148,7 +148,7 @@ class LabelRule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
 
 def estimators(task: str) -> Mapping[str, Estimator]:
-    """Give the classical methods of supervised tasks, with the space each is searched in; none for others."""
+    """Give boosted trees, support vectors, nearest neighbours and the label rule to the classifier; none to others."""
     if task != "classifier":
         return {}
     return {
