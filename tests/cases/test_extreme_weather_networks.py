@@ -20,6 +20,7 @@ from kilonode.cases.extreme_weather import (
     scores,
     simulate,
     trainings,
+    turns,
 )
 from kilonode.data.stats import measure
 from kilonode.data.transform import TRANSFORMS, Scaler
@@ -120,14 +121,14 @@ def test_a_frame_turned_in_training_takes_its_boxes_along(shape: tuple[int, ...]
     seen = batch(shape)
     y = seen.y.clone()  # type: ignore[union-attr]
     y[1] = labels.UNLABELLED
-    x, boxes = detector.turned(seen.x, y, torch.tensor([3, 4]))
+    x, boxes = turns.turned(seen.x, y, torch.tensor([3, 4]))
     by = int((boxes.flatten(0, -2)[0] - y.flatten(0, -2)[0])[1]) % 48
     assert by
     torch.testing.assert_close(x[0], seen.x[0].roll(by, -1))
     assert ((boxes[0] - y[0])[..., :2, (1, 3)] % 48 == by).all()
     assert ((boxes[..., 1] < 48) & (boxes[..., 0] == y[..., 0]) & (boxes[..., 4] == y[..., 4])).all()
     assert (boxes[1] == labels.UNLABELLED).all()
-    assert torch.equal(boxes, detector.turned(seen.x, y, torch.tensor([3, 4]))[1])
+    assert torch.equal(boxes, turns.turned(seen.x, y, torch.tensor([3, 4]))[1])
 
 
 def test_without_its_weight_the_reconstruction_costs_nothing() -> None:
@@ -142,6 +143,12 @@ def test_the_loss_of_one_cell_is_the_one_computed_by_hand() -> None:
     place = 5 * (0.5 * 0.5**2 + 0.5 * 0.0**2)  # middle at (0.5, 1.0 % 1 = 0) of the cell
     size = 7 * (0.0 + 0.5 * 1.0**2)  # log2 of 1 and of 2
     assert loss.item() == pytest.approx(place + size + np.log(2) + np.log(4), rel=1e-5)
+
+
+def test_the_loss_counts_in_cells_of_any_size() -> None:
+    heads, boxes = torch.randn(1, 10, 4, 6), torch.tensor([[[4, 8, 14, 20, 1], [16, 30, 26, 46, 2]]])
+    twice = torch.cat([2 * boxes[..., :4], boxes[..., 4:]], dim=-1)
+    torch.testing.assert_close(detector.head_losses(heads, boxes, 8), detector.head_losses(heads, twice, 16))
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (16, 8, 32, 48)])
@@ -226,7 +233,7 @@ def test_the_detector_learns_a_handful_of_frames_by_heart() -> None:
     x = ((x - x.mean((0, 2, 3), keepdims=True)) / x.std((0, 2, 3), keepdims=True)).astype(np.float32)
     model = network((16, 48, 72), levels=2, width=0.125, reconstruction=0.0, turn=False)
     trainings.fit(model, x, y, 120, {"batch": 4, "lr": 3e-3, "clip": 5.0}, 0)
-    found = rivals.boxes(rivals.heads(model, lambda raw: raw, x), model.cell)
+    found = model.found(rivals.outputs(model, lambda raw: raw, x))
     bound, lost = rivals.through_cells(y, model.cell, (48, 72))
     best = scores.mean_average_precision(bound, y, 0.1, (48, 72), False)
     assert lost <= 3

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 
 from kilonode import intervals
 from kilonode.cases.contract import Trained
-from kilonode.cases.extreme_weather import cells, detector, earth, few_labels, rivals, rules, scores, trainings
+from kilonode.cases.extreme_weather import cells, detector, earth, few_labels, rivals, rules, scores, trainings, unet
 from kilonode.cases.extreme_weather.reports import Report
 from kilonode.cases.extreme_weather.rules import CLASSES, Found
 from kilonode.cases.extreme_weather.world import INDEX
@@ -59,7 +60,7 @@ def measure(trained: Trained, report: Report) -> None:
     report = report.of(test.groups)
     model, scaler = trained.network.model, trained.network.scaler
     here = rivals.looked_at(trained.stores["test"].read(trained.settings["target"]).reshape(-1, *test.labels.shape[1:]))
-    said = {"network": rivals.boxes(rivals.heads(model, scaler, trained.raw["test"])[here], model.cell)}
+    said = {"network": model.found(rivals.outputs(model, scaler, trained.raw["test"])[here])}
     rows = np.linspace(0, len(train.fields) - 1, min(TUNED_ON, len(train.fields))).astype(int)
     limits, tried = rivals.tuned(train.fields[rows], train.labels[rows], grid)
     said["thresholds"] = [rules.detect(frame, grid, limits) for frame in test.fields]
@@ -68,18 +69,19 @@ def measure(trained: Trained, report: Report) -> None:
     _precision(report, "boxes_labels", said, test.labels, grid.shape, True)
     if test.truth is not None:
         _precision(report, "boxes_truth", said, test.truth, grid.shape, False)
-        _bounds(report, test, model.cell, grid.shape)
+        _bounds(report, test, model, grid.shape)
         _strength(trained, report, said, here, float(report.arrays["map_sure"]))
         _lengths(report, said, test.truth, grid.shape)
-    _reconstruction(trained, report)
     _map(report, test, said, grid)
-    report.arrays["network"] = layers(model, scaler(trained.raw["test"][:1]))
     reference = test.labels if test.truth is None else test.truth
-    if trained.raw["test"].ndim == 5:
-        _time(trained, report, train, test, said["network"], reference)
-    else:
+    if isinstance(model, detector.Detector):
+        _reconstruction(trained, report)
+        report.arrays["network"] = layers(model, scaler(trained.raw["test"][:1]))
+        if model.in_time:
+            _time(trained, report, train, test, said["network"], reference)
+            return
         few_labels.measure(trained, report, test, reference)
-        cells.measure(trained, report)
+    cells.measure(trained, report)
 
 
 def _sure(trained: Trained, shape: tuple[int, int]) -> float:
@@ -87,8 +89,9 @@ def _sure(trained: Trained, shape: tuple[int, int]) -> float:
     labels = trained.stores["validation"].read(trained.settings["target"])
     labels = labels.reshape(-1, *labels.shape[-2:])
     here = rivals.looked_at(labels)
-    heads = rivals.heads(trained.network.model, trained.network.scaler, trained.raw["validation"])[here]
-    return scores.best_confidence(rivals.boxes(heads, trained.network.model.cell), labels[here], 0.1, shape, True)
+    model = trained.network.model
+    outputs = rivals.outputs(model, trained.network.scaler, trained.raw["validation"])[here]
+    return scores.best_confidence(model.found(outputs), labels[here], 0.1, shape, True)
 
 
 def _precision(
@@ -126,14 +129,17 @@ def _thinned(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
     return np.stack([recall[rows], precision[rows]], axis=1)
 
 
-def _bounds(report: Report, test: Frames, cell: int, shape: tuple[int, int]) -> None:
-    """What labels and the grid of cells allow: labels scored against the truth, true boxes after one box a cell."""
+def _bounds(report: Report, test: Frames, model: Any, shape: tuple[int, int]) -> None:
+    """What labels and the network's way to say boxes allow: labels scored against the truth, true boxes said so."""
     assert test.truth is not None
-    through, lost = rivals.through_cells(test.truth, cell, shape)
+    if isinstance(model, unet.UNet):
+        way, (through, lost) = "masks", rivals.through_masks(test.truth, test.fields)
+    else:
+        way, (through, lost) = "one box a cell", rivals.through_cells(test.truth, model.cell, shape)
     _precision(report, "bounds", {"labels": rivals.as_found(test.labels)}, test.truth, shape, False)
-    _precision(report, "bounds", {"one box a cell": through}, test.truth, shape, False)
-    about = f"true boxes whose cell another one takes, of {int((test.truth[..., 4] >= 0).sum())}"
-    report.plain("bounds", "lost_boxes", "one box a cell", float(lost), about)
+    _precision(report, "bounds", {way: through}, test.truth, shape, False)
+    about = f"true boxes that are lost because others stand in their way, of {int((test.truth[..., 4] >= 0).sum())}"
+    report.plain("bounds", "lost_boxes", way, float(lost), about)
 
 
 def _strength(
@@ -252,7 +258,7 @@ def _time(
     batch = rules_["batch"] * reference.shape[0] // max(len(trained.raw["test"]), 1)
     steps = max(1, rules_["epochs"] * len(train.fields) // batch)
     trainings.fit(model, scaler(train.fields), train.labels, steps, {**rules_, "batch": batch}, 0)
-    alone = rivals.boxes(rivals.heads(model, scaler, test.fields), model.cell)
+    alone = model.found(rivals.outputs(model, scaler, test.fields))
     shape = (test.fields.shape[-2], test.fields.shape[-1])
     about = "mean average precision over the classes; same labelled frames, epochs and filters"
     for overlap in scores.OVERLAPS:

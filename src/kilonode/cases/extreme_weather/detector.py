@@ -14,15 +14,19 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from kilonode.cases.contract import Batch
-from kilonode.cases.layers import pad_periodic, uniform
+from kilonode.cases.extreme_weather import areas, turns
+from kilonode.cases.extreme_weather.rules import Found
+from kilonode.cases.layers import pad_periodic
 
 DEFAULTS: dict[str, Any] = {
+    "variant": "cells",
     "levels": 3,
     "width": 0.125,
     "reconstruction": 10.0,
@@ -38,6 +42,8 @@ BOX, OBJECT = 4, 6
 """Head channels before the objectness, and before the classes."""
 UNLABELLED = -2
 """In the first row of boxes: nobody looked at this frame."""
+SURE = 0.02
+"""Confidence of the boxes that curves are drawn from, at least."""
 
 
 def build(settings: Mapping[str, Any], shape: tuple[int, ...]) -> Detector:
@@ -154,10 +160,14 @@ class Detector(nn.Module):
         """Head channels, (B, 10, [T/2,] h, w)."""
         return self.heads(self.code(x))
 
+    def found(self, outputs: np.ndarray) -> list[Found]:
+        """Boxes of frames from head channels (F, 10, h, w)."""
+        return found(outputs, self.cell)
+
     def losses(self, batch: Batch) -> torch.Tensor:
         """Sum over cells of the losses of the heads where somebody looked, plus the weighted reconstruction, (B,)."""
         assert batch.y is not None, "the detector needs boxes; give the task a target"
-        x, boxes = turned(batch.x, batch.y, batch.key) if self.training and self.turns else (batch.x, batch.y)
+        x, boxes = turns.turned(batch.x, batch.y, batch.key) if self.training and self.turns else (batch.x, batch.y)
         code = self.code(x)
         loss = torch.zeros(len(x), device=x.device)
         if self.weight:
@@ -172,28 +182,6 @@ class Detector(nn.Module):
         if self.is_frugal and self.training and torch.is_grad_enabled():
             return checkpoint(function, x, use_reentrant=False)
         return function(x)
-
-
-def turned(x: torch.Tensor, boxes: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each sample turned around the axis by a random number of columns, with its boxes: nothing else changes.
-
-    Parameters
-    ----------
-    x : Tensor (B, C, [T,] H, W)
-        Fields.
-    boxes : int Tensor (B, [T,] N, 5)
-        As in ``encoded``.
-    key : int64 Tensor (B,)
-        The angles are a function of it alone.
-    """
-    width = x.shape[-1]
-    angle = (uniform(key, 1)[:, 0] * width).long()
-    x = torch.stack([one.roll(int(by), -1) for one, by in zip(x, angle, strict=True)])
-    first = boxes[..., 1] + angle.view(-1, *[1] * (boxes.ndim - 2))
-    moved = torch.where(boxes[..., 4] >= 0, first % width - boxes[..., 1], 0)
-    return x, torch.stack(
-        [boxes[..., 0], boxes[..., 1] + moved, boxes[..., 2], boxes[..., 3] + moved, boxes[..., 4]], -1
-    )
 
 
 def encoded(
@@ -259,6 +247,25 @@ def decoded(heads: torch.Tensor, cell: int) -> torch.Tensor:
     chance, kind = heads[:, OBJECT:].softmax(1).max(1)
     sure = heads[:, BOX:OBJECT].softmax(1)[:, 1] * chance
     return torch.stack([y - tall / 2, xmin, y + tall / 2, xmin + wide, kind.float(), sure], dim=-1).flatten(1, 2)
+
+
+def found(heads: np.ndarray, cell: int) -> list[Found]:
+    """Boxes of every frame after suppression within each class, from head channels (F, 10, h, w)."""
+    shape = (heads.shape[-2] * cell, heads.shape[-1] * cell)
+    boxes = decoded(torch.from_numpy(heads), cell).numpy()
+    return [_kept(frame[frame[:, 5] >= SURE], shape) for frame in boxes]
+
+
+def _kept(said: np.ndarray, shape: tuple[int, int]) -> Found:
+    chosen: list[int] = []
+    for kind in np.unique(said[:, 4]):
+        here = np.flatnonzero(said[:, 4] == kind)
+        chosen += here[areas.suppressed(said[here, :4], said[here, 5], *shape)].tolist()
+    one = said[chosen]
+    middle = np.stack(
+        [(one[:, 0] + one[:, 2]) / 2 * 180 / shape[0] - 90, one[:, (1, 3)].mean(1) * 360 / shape[1] % 360], 1
+    )
+    return Found(one[:, :4].astype(np.float64), one[:, 4].astype(np.int64), one[:, 5].astype(np.float64), middle)
 
 
 def he(layer: nn.Module) -> None:

@@ -104,7 +104,7 @@ def worth_of(curves: np.ndarray, share: float = 0.1) -> float:
 
 
 def _metric(model: Any, trained: Trained, test: Any, reference: np.ndarray) -> intervals.Metric:
-    said = rivals.boxes(rivals.heads(model, trained.network.scaler, test.fields), model.cell)
+    said = model.found(rivals.outputs(model, trained.network.scaler, test.fields))
     shape = (test.fields.shape[-2], test.fields.shape[-1])
     found = [scores.match(said, reference, kind, OVERLAP, shape, test.truth is None) for kind in range(len(CLASSES))]
     return scores.mean_of([scores.average_precision(one) for one in found])

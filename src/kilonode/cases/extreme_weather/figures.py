@@ -16,6 +16,10 @@ CAPTIONS = {
     "on one colour scale. The storm stands anywhere within a quarter of the window from the middle.",
     "mistaken": "The test patches about which the network is most wrong, by their label; some labels are wrong on "
     "purpose, at the rates of heuristics. Above each: label, answer, and what the patch was cut around.",
+    "wind": "Streamlines of the wind at 850 hPa over the pressure at sea level, in the deepest of the test "
+    "patches shown of either label.",
+    "confusion": "Test patches by their label, or by the truth, and by what the network said; colour is the share of "
+    "the row. Labels have the errors of heuristics, so that the two tables differ.",
     "network": "The detector, drawn from its layers: channels x rows x columns of what each gives. The way back uses "
     "the same weights and sees frames without labels, too.",
     "map": "Water vapour of one test frame. Green: the true boxes. Red: boxes of the network with the confidence that "
@@ -43,12 +47,14 @@ def draw(explanation: Explanation) -> dict[str, Figure]:
     Returns
     -------
     dict
-        patches: ``patches``, ``mistaken``; boxes: ``network``, ``map``, ``precision_recall``, ``few_labels``,
-        ``reconstruction``, ``cells``; all: ``tsne``.
+        patches: ``patches``, ``mistaken``, ``wind``, ``confusion``; boxes: ``network``, ``map``,
+        ``precision_recall``, ``few_labels``, ``reconstruction``, ``cells``; all: ``tsne``.
     """
     figures = {
         "patches": drawings.patches(explanation),
         "mistaken": drawings.mistaken(explanation),
+        "wind": drawings.wind(explanation),
+        "confusion": drawings.confusion(explanation),
         "network": globes.network(explanation),
         "map": globes.world_map(explanation),
         "precision_recall": globes.precision_recall(explanation),

@@ -1,4 +1,4 @@
-"""Networks: the published patch classifiers, a pyramid and a residual network for every patch size; ``detector``.
+"""Networks: the published patch classifiers, a pyramid and a residual one for every size; ``detector``, ``unet``.
 
 Inputs arrive standardised channel by channel with training statistics.
 
@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from kilonode.cases.contract import Batch, Model, chosen
-from kilonode.cases.extreme_weather import detector
+from kilonode.cases.extreme_weather import detector, unet
 
 PATCHES: dict[str, Any] = {
     "variant": "published",
@@ -26,7 +26,7 @@ PATCHES: dict[str, Any] = {
     "classes": 2,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {"patches": PATCHES, "boxes": detector.DEFAULTS}
-VARIANTS = ("published", "pyramid", "residual")
+VARIANTS = {"patches": ("published", "pyramid", "residual"), "boxes": ("cells", "unet")}
 BINS = (1, 2, 4)
 """Sides of the pyramid's grids of pooled places (He et al. 2014, arXiv:1406.4729)."""
 
@@ -55,10 +55,10 @@ def build(task: str, settings: Mapping[str, Any], shape: tuple[int, ...]) -> Mod
     """
     kind = task.partition("_")[0]
     settings = chosen(kind, settings, DEFAULTS)
+    if settings["variant"] not in VARIANTS[kind]:
+        raise ValueError(f"variant needs one of {', '.join(VARIANTS[kind])}, got {settings['variant']!r}")
     if kind == "boxes":
-        return detector.build(settings, shape)
-    if settings["variant"] not in VARIANTS:
-        raise ValueError(f"variant needs one of {', '.join(VARIANTS)}, got {settings['variant']!r}")
+        return (unet.build if settings["variant"] == "unet" else detector.build)(settings, shape)
     if not len(settings["kernels"]) == len(settings["filters"]) == len(settings["pools"]):
         raise ValueError("kernels, filters and pools need one entry for each convolution")
     if len(shape) != 3:

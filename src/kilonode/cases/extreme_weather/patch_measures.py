@@ -37,6 +37,8 @@ def measure(trained: Trained, report: Report) -> None:
     report.add("class", "auc", "network", intervals.auc(y, margin), "which class a sample belongs to")
     _examples(trained, report, y, said, margin)
     _networks(trained, report, y, said)
+    known = [y, test.read("truth/y").astype(int)] if trained.simulated else [y]
+    report.arrays["confusion"] = np.array([np.bincount(2 * what + said, minlength=4).reshape(2, 2) for what in known])
     if trained.simulated:
         _truth(trained, report, y, said)
 

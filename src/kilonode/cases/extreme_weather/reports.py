@@ -12,7 +12,7 @@ import numpy as np
 from kilonode import intervals
 from kilonode.records import Json, figure
 
-ROLES = {"network": "network", "labels": "oracle", "one box a cell": "oracle"}
+ROLES = {"network": "network", "labels": "oracle", "one box a cell": "oracle", "masks": "oracle"}
 
 
 class Report:

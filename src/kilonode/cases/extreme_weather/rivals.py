@@ -12,45 +12,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from kilonode.cases.extreme_weather import areas, detector, rules, scores
+from kilonode.cases.extreme_weather import detector, rules, scores, unet
 from kilonode.cases.extreme_weather.earth import DEGREE, RADIUS, Grid
 from kilonode.cases.extreme_weather.labels import UNLABELLED
 from kilonode.cases.extreme_weather.rules import Found, Thresholds
 
-SURE = 0.02
-"""Confidence of the boxes that curves are drawn from, at least."""
 CHUNK = 8
 """Frames or days at once."""
 TRIALS = 24
 """Settings of the threshold detector that are tried on training sequences."""
 
 
-def boxes(heads: np.ndarray, cell: int) -> list[Found]:
-    """Boxes of every frame after suppression within each class, from head channels (F, 10, h, w)."""
-    shape = (heads.shape[-2] * cell, heads.shape[-1] * cell)
-    decoded = detector.decoded(torch.from_numpy(heads), cell).numpy()
-    return [_kept(frame[frame[:, 5] >= SURE], shape) for frame in decoded]
-
-
-def _kept(found: np.ndarray, shape: tuple[int, int]) -> Found:
-    chosen: list[int] = []
-    for kind in np.unique(found[:, 4]):
-        here = np.flatnonzero(found[:, 4] == kind)
-        chosen += here[areas.suppressed(found[here, :4], found[here, 5], *shape)].tolist()
-    one = found[chosen]
-    middle = np.stack(
-        [(one[:, 0] + one[:, 2]) / 2 * 180 / shape[0] - 90, one[:, (1, 3)].mean(1) * 360 / shape[1] % 360], 1
-    )
-    return Found(one[:, :4].astype(np.float64), one[:, 4].astype(np.int64), one[:, 5].astype(np.float64), middle)
-
-
-def heads(model: Any, scaler: Any, raw: np.ndarray) -> np.ndarray:
-    """Head channels of all labelled frames of raw inputs, one row a frame, (F, 10, h, w)."""
+def outputs(model: Any, scaler: Any, raw: np.ndarray) -> np.ndarray:
+    """What a network says of all labelled frames of raw inputs, one row a frame: (F, 10, h, w) or (F, 5, H, W)."""
     parts = []
     with torch.no_grad():
         for start in range(0, len(raw), CHUNK):
-            found = model(torch.from_numpy(scaler(raw[start : start + CHUNK])))
-            parts.append((found if found.ndim == 4 else found.movedim(2, 1).flatten(0, 1)).numpy())
+            said = model(torch.from_numpy(scaler(raw[start : start + CHUNK])))
+            parts.append((said if said.ndim == 4 else said.movedim(2, 1).flatten(0, 1)).numpy())
     return np.concatenate(parts)
 
 
@@ -118,7 +97,15 @@ def through_cells(reference: np.ndarray, cell: int, shape: tuple[int, int]) -> t
     said[:, :4] = target
     said[:, 5] = torch.where(kind >= 0, 20.0, -20.0)
     said[:, 6:] = torch.nn.functional.one_hot(kind.clamp(min=0), 4).movedim(-1, 1) * 40.0
-    return boxes(said.numpy(), cell), int(lost.sum())
+    return detector.found(said.numpy(), cell), int(lost.sum())
+
+
+def through_masks(reference: np.ndarray, fields: np.ndarray) -> tuple[list[Found], int]:
+    """True boxes after masks of the frames (F, C, H, W): what a perfect U-Net could say; how many are fewer."""
+    mask = unet.painted(torch.from_numpy(reference.astype(np.int64)), torch.from_numpy(fields))
+    said = torch.nn.functional.one_hot(mask, 5).movedim(-1, 1) * 40.0
+    found = unet.found(said.numpy())
+    return found, int((reference[..., 4] >= 0).sum() - sum(len(one.score) for one in found))
 
 
 def subset(found: Sequence[Found], rows: np.ndarray) -> list[Found]:
