@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import pages
 import pytest
+from pages import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text()
-PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 OWN_DATA = "kilonode run --data examples/muon_images/mapping.yaml --input examples/muon_images/muon_images.h5"
 
 # Commands that another test runs in full, because they take long or need what only it has.
@@ -24,65 +20,50 @@ ELSEWHERE = {
     "slurm/testbed/testbed status": "tests/slurm/test_testbed.py",
     "slurm/testbed/testbed down": "tests/slurm/test_testbed.py",
     OWN_DATA: "test_own_data_reach_their_report",
+    "kilonode bench demo --json": "tests/test_tutorial.py, with --summary",
 }
-# Commands planned here (everything but the work), because the work itself is that of test_workflow.py.
-PLANNED = {f"make {verb}": f"make -n {verb}" for verb in ("demo", "test", "test-long", "test-kilonode")}
 
 
-def commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line]
+def commands(page: str) -> list[str]:
+    blocks = (block for block in pages.blocks(REPOSITORY / page) if "slurm" not in block.marks)
+    return [line for block in blocks for line in block.commands]
 
 
-def call(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": PATH}
-    return subprocess.run(
-        shlex.split(command), cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+TUTORIAL = set(commands("docs/tutorial.md"))
+"""Run by test_tutorial.py, with what they need."""
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkout's files under another folder, so that results do not land among the sources."""
-    folder = tmp_path_factory.mktemp("readme")
-    for path in REPOSITORY.iterdir():
-        if path.name not in ("results", "logs", ".snakemake", ".git"):
-            (folder / path.name).symlink_to(path)
-    return folder
+    return pages.linked(tmp_path_factory.mktemp("readme"))
 
 
 def test_the_readme_has_commands() -> None:
-    assert len(commands()) > 10
-    assert set(ELSEWHERE) | set(PLANNED) <= set(commands())
+    assert len(commands("README.md")) > 10
+    assert set(ELSEWHERE) <= set(commands("README.md"))
 
 
 def test_make_plans_what_it_promises(checkout: Path) -> None:
-    for command in PLANNED.values():
-        done = call(command, checkout)
-        assert done.returncode == 0, done.stderr
-    assert "results/report.html" in call("make -n demo", checkout).stdout
+    assert "make demo" in commands("README.md")
+    assert "results/report.html" in pages.run("make demo", checkout).stdout
 
 
 @pytest.mark.slow
 def test_every_other_command_runs(checkout: Path) -> None:
-    """In the README's order: later commands read what earlier ones made. Demo-size runs are only planned."""
-    for command in commands():
-        if command in ELSEWHERE or command in PLANNED or command == "kilonode bench demo --json":
+    """In the README's order: later commands read what earlier ones made. Whole runs are only planned."""
+    for command in commands("README.md"):
+        if command in {*ELSEWHERE, *TUTORIAL}:
             continue
-        if command.startswith("kilonode run") and "--tier toy" not in command:
+        if command.startswith("kilonode run") and "--until" not in command:
             command = command.replace("kilonode run", "kilonode run --dry-run")
-        done = call(command, checkout)
-        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
-    summary = "results/reactor_neutrinos/toy/summary.json"
-    done = call(f"kilonode bench demo --json --summary {summary}", checkout)
-    assert done.returncode == 0, done.stderr
+        done = pages.run(command, checkout)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-5000:]}"
 
 
 @pytest.mark.slow
 def test_own_data_reach_their_report(checkout: Path) -> None:
-    done = call(OWN_DATA, checkout)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    done = pages.run(OWN_DATA, checkout)
+    assert done.returncode == 0, done.stdout[-5000:]
     folder = checkout / "results/reactor_neutrinos/muon_images"
     page = (folder / "report.html").read_text()
     assert "Atmospheric muons in a neutrino telescope" in page

@@ -11,6 +11,7 @@ import pytest
 
 from kilonode import cli, config
 from kilonode.records import Json, figure
+from kilonode.report import pictures
 from kilonode.scaling import curves, node, roofline, start
 from kilonode.scaling.plan import Plan
 
@@ -58,6 +59,9 @@ def test_a_series_on_two_ranks_is_complete(words: str, capsys: pytest.CaptureFix
     assert len(record["history"]) == 2
     assert curves.read([home(words) / "weak-real.csv"]).nodes.tolist() == [1, 2]
     assert not list((home(words) / "runs").glob("*.state"))
+    kept = json.loads((home(words) / "scaling.json").read_text())
+    config.check(kept, config.schema("bench"), "scaling.json")
+    assert [drawn["kind"] for drawn in pictures.scaling(kept)] == ["samples/s", "efficiency"]
 
 
 @pytest.mark.mpi
@@ -75,6 +79,7 @@ def test_too_many_threads_and_dummy_data_are_told(words: str, capsys: pytest.Cap
     (told,) = [row for row in rows.values() if row["name"].startswith("weak-dummy")]
     assert told["note"] == f"functional only, no scaling: {2 * CORES} threads on {CORES} cores"
     assert "added to the history" not in rows
+    assert pictures.scaling({"figures": [told]}) == []
 
 
 def test_a_batch_that_the_store_cannot_fill_is_one_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:

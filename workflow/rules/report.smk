@@ -1,6 +1,13 @@
 SUMMARY = str(Path(config["report"]).with_name("summary.json"))
 
 
+def scaling_records(wildcards):
+    """What `kilonode scaling run` measured on tasks of the page: shown where it exists, never made by a rule."""
+    tasks = dict.fromkeys(Path(run).parent.relative_to("results") for run in runs())
+    records = [Path("results/scaling") / task / "scaling.json" for task in tasks]
+    return [str(record) for record in records if record.exists()]
+
+
 rule gather:
     input:
         records=[f"{run}/evaluation.json" for run in runs()],
@@ -34,7 +41,8 @@ rule gather:
 
 rule report:
     input:
-        SUMMARY,
+        summary=SUMMARY,
+        scaling=scaling_records,
     output:
         report(
             config["report"],
@@ -46,5 +54,7 @@ rule report:
         "logs/report.log",
     benchmark:
         "logs/report.tsv"
+    params:
+        scaling=lambda wildcards, input: [f"--scaling={path}" for path in input.scaling],
     shell:
-        "kilonode report --summary {input:q} --output {output:q} 2>&1 | tee {log:q} >&2"
+        "kilonode report --summary {input.summary:q} {params.scaling:q} --output {output:q} 2>&1 | tee {log:q} >&2"

@@ -161,9 +161,8 @@ def _rows(one: Series, asked: float | None) -> list[Json]:
         reason = next(r["conditions"]["functional"] for r in one.functional if run_of(r).count == count)
         rates = [run_of(record).rate for record in one.functional if run_of(record).count == count]
         note = f"functional only, no scaling: {reason}"
-        rows.append(
-            figure(f"{one.name}, {count} {unit}: samples_per_s", float(np.median(rates)), "samples/s", note=note)
-        )
+        name = f"{one.name}, {count} {unit}: samples_per_s"
+        rows.append(figure(name, float(np.median(rates)), "samples/s", note=note, functional=True))
     return rows
 
 

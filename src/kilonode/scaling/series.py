@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kilonode.cases import SMALL
 from kilonode.errors import UserError
-from kilonode.records import Json, conditions
+from kilonode.records import Json, conditions, write_json
 from kilonode.scaling import chain, gather, plan, start
 from kilonode.scaling.plan import INPUTS, MODES, Plan
 
@@ -67,8 +67,10 @@ def run(options: argparse.Namespace) -> Json:
     start.measure(plans, folder, f"scaling run: {options.mode}, {options.input}")
     rows = gather.gather(folder, options.quality)
     rows += gather.remember([one.record(folder) for one in fresh], options.results / "scaling" / "history.jsonl")
+    found: Json = {"figures": rows, "conditions": conditions(seeds=[0], **under)}
+    write_json(folder / "scaling.json", {"bench": "scaling run", **found})  # the report of the workflow shows it
     print(f"scaling: records, tables and figures are in {folder}", file=sys.stderr)
-    return {"figures": rows, "conditions": conditions(seeds=[0], **under)}
+    return found
 
 
 def _counts(options: argparse.Namespace) -> tuple[tuple[int, ...], str]:
