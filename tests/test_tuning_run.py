@@ -212,6 +212,26 @@ def test_a_killed_search_goes_on_and_its_best_configuration_trains(
     assert {path.name for path in (tmp_path / "ranks/figures").iterdir()} >= {"history.png", "parallel.png"}
 
 
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_groups_of_ranks_find_what_single_workers_find(store: Path, tmp_path: Path, kilonode: Run, mpiexec: Run) -> None:
+    words = ("tune", *WHAT, "--trials", "3", "--store", str(store), "--seed", "1")
+    alone = kilonode(*words, "--workers", "2", "--folder", tmp_path / "alone")
+    pairs = mpiexec(5, "-m", "kilonode", *words, "--ranks-per-trial", "2", "--folder", tmp_path / "pairs")
+    assert (alone.returncode, pairs.returncode) == (0, 0), (alone.stderr, pairs.stderr)
+    of_one, of_two = (read_json(tmp_path / name / "trials.json") for name in ("alone", "pairs"))
+    assert [trial["choice"] for trial in of_two] == [trial["choice"] for trial in of_one]
+    assert {trial["ranks"] for trial in of_one} == {1}
+    assert {trial["ranks"] for trial in of_two} == {2}
+    for one, two in zip(of_one, of_two, strict=True):  # sums of gradients round differently: a sample or two
+        assert (two["state"], len(two["values"])) == (one["state"], len(one["values"]))
+        np.testing.assert_allclose(two["value"], one["value"], atol=0.02)
+    refused = mpiexec(3, "-m", "kilonode", *words, "--ranks-per-trial", "4", "--folder", tmp_path / "refused")
+    assert refused.returncode == 2
+    assert "expected 1 + a multiple of 4 ranks, got 3" in refused.stderr
+    assert not (tmp_path / "refused").exists()
+
+
 def test_the_best_configuration_is_what_a_task_then_has(tmp_path: Path) -> None:
     best = {"configuration": {"model": {"filters": 3}, "training": {"lr": 0.5}}}
     (tmp_path / "network").mkdir()
