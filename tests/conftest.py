@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]
 
-# The same examples on every machine; no deadline, because CI machines are slow at times.
-settings.register_profile("kilonode", derandomize=True, deadline=None)
+# The same examples on every machine; no limit on time, because CI machines are slow at times.
+settings.register_profile("kilonode", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kilonode")
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import small_report
 
+from kilonode import intervals
 from kilonode.errors import UserError
 from kilonode.records import file_digest, read_json
 from kilonode.report import gather, maps, page, pictures, publish, run
 from kilonode.report.contests import contests, leading, widening
-from kilonode.report.pool import over_seeds, pooled
+from kilonode.report.pool import pooled
 from kilonode.report.wording import listed, number, seeds_of, spoken, verdict, with_interval
 
 
@@ -111,7 +112,7 @@ def test_seeds_become_a_mean_with_the_interval_of_student() -> None:
     assert found["interval"] == pytest.approx([0.9 - half, 0.9 + half], rel=1e-4)
     assert found["test_interval"] == pytest.approx([0.88, 0.92])
     assert found["cover"] == found["interval"]
-    assert over_seeds([0.5]) is None
+    assert intervals.student([0.5]) is None
 
 
 def test_numbers_are_written_plainly() -> None:

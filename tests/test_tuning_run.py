@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 from kilonode import config
+from kilonode.bench import tuning as bench
 from kilonode.comm import Comm
 from kilonode.data.loader import Loader
 from kilonode.errors import UserError
 from kilonode.records import read_json
-from kilonode.tuning import folds, tune
+from kilonode.tuning import folds, pictures, tune
 from kilonode.tuning.pool import Processes
 from kilonode.tuning.trial import Runner
 
@@ -214,7 +215,9 @@ def test_a_killed_search_goes_on_and_its_best_configuration_trains(
 
 @pytest.mark.mpi
 @pytest.mark.slow
-def test_groups_of_ranks_find_what_single_workers_find(store: Path, tmp_path: Path, kilonode: Run, mpiexec: Run) -> None:
+def test_groups_of_ranks_find_what_single_workers_find(
+    store: Path, tmp_path: Path, kilonode: Run, mpiexec: Run
+) -> None:
     words = ("tune", *WHAT, "--trials", "3", "--store", str(store), "--seed", "1")
     alone = kilonode(*words, "--workers", "2", "--folder", tmp_path / "alone")
     pairs = mpiexec(5, "-m", "kilonode", *words, "--ranks-per-trial", "2", "--folder", tmp_path / "pairs")
@@ -230,6 +233,17 @@ def test_groups_of_ranks_find_what_single_workers_find(store: Path, tmp_path: Pa
     assert refused.returncode == 2
     assert "expected 1 + a multiple of 4 ranks, got 3" in refused.stderr
     assert not (tmp_path / "refused").exists()
+
+
+def test_the_best_so_far_leaves_out_what_was_cut_short_and_knows_what_is_better(tmp_path: Path) -> None:
+    states = [("pruned", 9.0), ("complete", 0.5), ("failed", None), ("complete", 0.4), ("complete", 0.7)]
+    trials = [{"fold": 0, "state": state, "value": value} for state, value in states]
+    nothing = float("nan")
+    np.testing.assert_equal(bench.best_of(trials, higher=True), [nothing, 0.5, 0.5, 0.5, 0.7])
+    np.testing.assert_equal(bench.best_of(trials, higher=False), [nothing, 0.5, 0.5, 0.4, 0.4])
+    seeds = np.array([bench.best_of(trials, True), bench.best_of(trials, True) + 0.1])
+    axes = pictures.curves({"tpe": seeds, "random": seeds - 0.2}, "accuracy").axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["tpe, 2 seeds", "random, 2 seeds"]
 
 
 def test_the_best_configuration_is_what_a_task_then_has(tmp_path: Path) -> None:

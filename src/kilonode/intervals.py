@@ -57,6 +57,17 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     return Estimate(a.value - b.value, (float(low), float(high)), values)
 
 
+def student(values: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
+    """95 % interval of the mean of independent values: Student's t with n - 1 degrees of freedom; of one, None."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return None
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5
+    return mean - half, mean + half
+
+
 def auc(labels: np.ndarray, scores: np.ndarray) -> Metric:
     """Area under the ROC curve as a function of sample weights; ties count half, NaN if a class has no weight."""
     _, rank = np.unique(scores, return_inverse=True)

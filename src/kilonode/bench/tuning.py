@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kilonode import config
+from kilonode import config, intervals
 from kilonode.bench import _launch
 from kilonode.errors import UserError
 from kilonode.progress import clock
-from kilonode.records import Json, conditions, figure, read_json
+from kilonode.records import Json, complete, conditions, figure, read_json
 
 BUSY, FASTER = 0.95, 5.0
 """Targets: share of the workers' time spent in trials; trials an hour over those of one job a trial."""
@@ -40,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curves", type=int, default=0, metavar="SEEDS", help="compare TPE and random with so many seeds (default 0)"
     )
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw these curves, a PNG file")
     _launch.case_arguments(parser)
 
 
@@ -181,6 +182,7 @@ def _as_jobs(options: argparse.Namespace, words: tuple[object, ...], folder: Pat
 
 def _curves(options: argparse.Namespace, words: tuple[object, ...], folder: Path) -> list[Json]:
     """Best value after n trials, mean over seeds, of TPE and of random search; and their difference, paired by seed."""
+    higher = "target" in config.task(options.case, options.data, options.task)
     best: dict[str, np.ndarray] = {}
     for sampler in ("tpe", "random"):
         curves = []
@@ -188,21 +190,26 @@ def _curves(options: argparse.Namespace, words: tuple[object, ...], folder: Path
             home = folder / f"{sampler}-{seed}"
             chosen = ("--trials", options.trials, "--sampler", sampler, "--seed", seed, "--folder", home)
             _ended(_started(options, *words, *chosen), home)
-            curves.append(_best_of(read_json(home / "trials.json")))
+            curves.append(best_of(read_json(home / "trials.json"), higher))
         best[sampler] = np.array(curves)
+    if options.figure:
+        from kilonode.tuning import pictures
+
+        what = f"{options.case}/{options.task}, {options.data}: validation {'accuracy' if higher else 'loss'}"
+        with complete(options.figure) as temporary:
+            pictures.curves(best, what).savefig(temporary, format="png", dpi=110)
     rows = []
     marks = sorted({max(1, round(options.trials * share)) for share in (0.25, 0.5, 0.75, 1.0)})
     for count in marks:
         found = {name: curves[:, count - 1] for name, curves in best.items()}
         for name, values in [*found.items(), ("tpe - random", found["tpe"] - found["random"])]:
-            half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-            mean = float(np.mean(values))
-            rows.append(figure(f"best of {count}: {name}", mean, "1", (mean - float(half), mean + float(half))))
+            rows.append(figure(f"best of {count}: {name}", float(np.mean(values)), "1", intervals.student(values)))
     return rows
 
 
-def _best_of(trials: list[Json]) -> np.ndarray:
+def best_of(trials: list[Json], higher: bool) -> np.ndarray:
     """Best value of the first 1, 2, ... trials; those that were cut short count for nothing."""
     values = [trial["value"] if trial["state"] == "complete" else None for trial in trials if trial["fold"] == 0]
     known = np.array([np.nan if value is None else value for value in values], dtype=float)
-    return np.fmax.accumulate(known)
+    found: np.ndarray = (np.fmax if higher else np.fmin).accumulate(known)
+    return found

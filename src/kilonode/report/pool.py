@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from scipy import stats
-
+from kilonode import intervals
 from kilonode.records import Json
 
 KEY = ("case", "data", "task", "question", "metric", "method", "role", "against")
@@ -38,7 +36,8 @@ def _one(named: Json, rows: list[Json]) -> Json:
     values = [row["value"] for row in rows if row["value"] is not None]
     bounds = [row["interval"] for row in rows if row["interval"] and None not in row["interval"]]
     test = [sum(ends) / len(bounds) for ends in zip(*bounds, strict=True)] if bounds else None
-    over = over_seeds(values) or test
+    seeds = intervals.student(values)
+    over = list(seeds) if seeds else test
     cover = [min(over[0], test[0]), max(over[1], test[1])] if over and test else over
     return {
         **{key: value for key, value in named.items() if value is not None},
@@ -49,14 +48,3 @@ def _one(named: Json, rows: list[Json]) -> Json:
         "test_interval": test,
         "cover": cover,
     }
-
-
-def over_seeds(values: Sequence[float]) -> list[float] | None:
-    """95 % interval of a mean of independent trainings, Student's t with n - 1 degrees of freedom; of one, None."""
-    n = len(values)
-    if n < 2:
-        return None
-    mean = sum(values) / n
-    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stats.t.ppf(0.975, n - 1)) * spread / math.sqrt(n)
-    return [mean - half, mean + half]

@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 from matplotlib.figure import Figure
 
+from kilonode import intervals
 from kilonode.explain.save import save
 from kilonode.records import Json
 from kilonode.tuning.study import Study
@@ -94,6 +95,23 @@ def _parallel(done: list[Json], higher: bool) -> Figure:
     axes.set_xlim(-0.2, len(names) - 0.5)
     axes.set_title("each line is a trial; dark is " + ("accurate" if higher else "low loss"), fontsize=9)
     axes.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def curves(best: dict[str, np.ndarray], what: str) -> Figure:
+    """Best value after n trials, (S, N) of each sampler: thin lines are seeds, thick ones means with intervals."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for colour, (name, seeds) in zip(("#cc3311", "#4477aa"), best.items(), strict=True):
+        count = 1 + np.arange(seeds.shape[1])
+        axes.step(count, seeds.T, where="post", color=colour, lw=0.6, alpha=0.5)
+        axes.step(count, seeds.mean(axis=0), where="post", color=colour, lw=2, label=f"{name}, {len(seeds)} seeds")
+        low, high = np.transpose([intervals.student(column) or (np.nan, np.nan) for column in seeds.T])
+        axes.fill_between(count, low, high, step="post", color=colour, alpha=0.15, lw=0)
+    axes.set_xlabel("trials")
+    axes.set_ylabel(f"best so far\n{what}", fontsize=9)
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

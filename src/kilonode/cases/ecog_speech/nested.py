@@ -90,22 +90,21 @@ def rows(found: dict[str, Answers], chance: float, trials: int) -> tuple[list[Js
         labels: Json = {"question": "nested", "about": "outer test blocks of all folds", "method": method,
                         "role": "network" if method == "network" else "baseline", "n": len(values)}  # fmt: skip
         for metric, sample in (("accuracy", values[:, -1]), ("times_chance", values[:, -1] / chance)):
-            made.append(figure("", float(sample.mean()), "1", _t_interval(sample), metric=metric, **labels))
+            made.append(figure("", float(sample.mean()), "1", intervals.student(sample), metric=metric, **labels))
         if all(part["probabilities"].shape[1] == 2 for part in parts.values()):
             sample = np.array([_auc(part) for (_, share), part in sorted(parts.items()) if share == 1.0])
-            made.append(figure("", float(sample.mean()), "1", _t_interval(sample), metric="auc", **labels))
+            made.append(figure("", float(sample.mean()), "1", intervals.student(sample), metric="auc", **labels))
         if len(shares) > 1:
             slopes[method] = np.array([np.polyfit(shares * trials / 1000, row / chance, 1)[0] for row in values])
-            made.append(
-                figure("", float(slopes[method].mean()), "times chance per 1,000 trials", _t_interval(slopes[method]),
-                       metric="slope", **labels)
-            )  # fmt: skip
+            slope = slopes[method]
+            unit = "times chance per 1,000 trials"
+            made.append(figure("", float(slope.mean()), unit, intervals.student(slope), metric="slope", **labels))
     for metric, both in (("accuracy_gain", whole), ("slope_gain", slopes)):
         if len(both) == 2:
             gain = both["network"] - both["baseline"]
             labels = {"question": "nested", "about": "paired by fold", "method": "network", "role": "network",
                       "against": "baseline", "n": len(gain)}  # fmt: skip
-            made.append(figure("", float(gain.mean()), "1", _t_interval(gain), metric=metric, **labels))
+            made.append(figure("", float(gain.mean()), "1", intervals.student(gain), metric=metric, **labels))
             made.append(figure("", wilcoxon(gain), "1", metric=f"{metric}_p", **labels))
     return made, arrays
 
@@ -113,14 +112,6 @@ def rows(found: dict[str, Answers], chance: float, trials: int) -> tuple[list[Js
 def _auc(part: dict[str, np.ndarray]) -> float:
     """Of the second of two classes."""
     return intervals.auc(part["y"] == 1, part["probabilities"][:, 1])(np.ones(len(part["y"])))
-
-
-def _t_interval(sample: np.ndarray) -> tuple[float, float] | None:
-    """95 % interval of the mean of folds by Student's t; folds share training trials, so it is rather short."""
-    if len(sample) < 2:
-        return None
-    half = stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
-    return float(sample.mean() - half), float(sample.mean() + half)
 
 
 def wilcoxon(gain: np.ndarray) -> float | None:
