@@ -48,10 +48,17 @@ def result_of(job: dict[str, Any]) -> dict[str, Any]:
     return {"state": state, "values": values, "value": values[-1], "reason": "", "seconds": 1.0}
 
 
-def search(folder: Path, trials: int, workers: int, pick: Any, stop_after: int | None = None, **more: Any) -> list[int]:
-    """Run a study with so many workers; ``pick`` says which of the running trials ends next. Numbers in their order."""
+def search(
+    folder: Path, trials: int, workers: int, pick: Any, stop_after: int | None = None, early: int = 0, **more: Any
+) -> list[int]:
+    """Run a study with so many workers; ``pick`` says which of the running trials ends next. Numbers in their order.
+
+    ``early`` trials are asked for, as far as there are any, before anybody is free for them.
+    """
     study, running, ran = study_in(folder, **more), [], []
     while not study.finish(trials):
+        for _ in range(early):
+            study.prepare(trials)
         while len(running) < workers and (job := study.next(trials)) is not None:
             running.append(job)
         job = running.pop(pick(len(running)))
@@ -73,6 +80,16 @@ def test_trials_do_not_depend_on_the_order_in_which_results_come(tmp_path: Path)
     search(tmp_path / "last", 20, 3, lambda count: count - 1)
     search(tmp_path / "alone", 20, 1, lambda count: 0)
     assert tried(tmp_path / "first") == tried(tmp_path / "last") == tried(tmp_path / "alone")
+
+
+def test_a_trial_that_is_asked_for_early_is_the_same(tmp_path: Path) -> None:
+    search(tmp_path / "late", 20, 2, lambda count: 0)
+    search(tmp_path / "early", 20, 2, lambda count: count - 1, early=4)
+    assert tried(tmp_path / "early") == tried(tmp_path / "late")
+    before = search(tmp_path / "killed", 20, 2, lambda count: 0, stop_after=9, early=1)
+    after = search(tmp_path / "killed", 20, 2, lambda count: 0, early=2)
+    assert sorted(before + after) == list(range(20))
+    assert tried(tmp_path / "killed") == tried(tmp_path / "late")
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])

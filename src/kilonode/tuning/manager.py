@@ -45,6 +45,7 @@ class Manager:
         self.spent: dict[int, float] = {}
         self.first = self.last = 0.0
         self._ready: dict[int, float] = {}
+        self._news = self._ask = True
 
     def _study(self, number: int) -> Study:
         plan, settings = self.plan, self.plan["settings"]
@@ -81,7 +82,7 @@ class Manager:
         what = f"tune {self.plan['case']}/{self.plan['task']} ({self.plan['method']})"
         stopped = False
         with Meter(total, what, done=min(done, total)) as meter:
-            while not self._finished():
+            while not self._ended():
                 if os.environ.get("KILONODE_STOP") and not stopped:
                     stopped = True
                     self.pool.stop()
@@ -93,6 +94,8 @@ class Manager:
                         self._give(worker, job)
                 if stopped and not self._busy and len(self._ready) == self.pool.size:
                     break
+                if not stopped:
+                    self._prepare()
         for worker in range(self.pool.size):
             self.pool.give(worker, None)
         self.pool.close()
@@ -103,6 +106,12 @@ class Manager:
         shutil.rmtree(self.folder / "running", ignore_errors=True)
         outputs.write(self.plan, self.studies, self.outer, busy, self.pool.size)
         return 0
+
+    def _ended(self) -> bool:
+        """Whether all is done; looked at when something has changed, because that reads every trial."""
+        news, self._news = self._news, False
+        self._ask = self._ask or news
+        return news and self._finished()
 
     def _finished(self) -> bool:
         searched = sum(study.finish(self.plan["trials"]) for study in self.studies) == len(self.studies)
@@ -127,17 +136,27 @@ class Manager:
             for k, fraction in enumerate(self.plan["fractions"])
         ]
 
+    def _prepare(self) -> None:
+        """Ask for a trial while all compute: a sampler may need as long as a short trial."""
+        if self._ask and self._outer is None:
+            self._ask = any(study.prepare(self.plan["trials"]) for study in self._by_trials())
+
+    def _by_trials(self) -> list[Study]:
+        """The study that has had the fewest trials first."""
+        return sorted(self.studies, key=lambda study: len(study.trials))
+
     def _job(self) -> Json | None:
         """The next trial of the study that has had the fewest, else what is left to show."""
         if self._outer is not None:
             return self._outer.pop(0) if self._outer else None
-        for study in sorted(self.studies, key=lambda study: len(study.trials)):
+        for study in self._by_trials():
             found = study.next(self.plan["trials"])
             if found is not None:
                 if found.pop("hopeless"):
                     reason = "it ended the whole search each time it was tried"
                     lost: Json = {"state": "failed", "values": [], "value": None, "reason": reason, "seconds": 0.0}
                     study.keep(found["number"], {**lost, "cpu_s": 0.0, "ranks": 1, "began": time.time()})
+                    self._news = True
                     return self._job()
                 return {**found, "fold": self.studies.index(study), "kind": "trial"}
         return None
@@ -150,6 +169,7 @@ class Manager:
 
     def _take(self, worker: int, said: Json, meter: Meter) -> bool:
         """Remember what a worker said; True if it was stopped from outside."""
+        self._news = True
         if said.get("ready"):
             self._ready.setdefault(worker, time.monotonic())
             self._idle.append(worker)

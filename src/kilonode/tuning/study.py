@@ -156,15 +156,26 @@ class Study:
 
     def next(self, trials: int) -> Json | None:
         """A trial that nobody works on: its number, choice and bars; None if there is none just now."""
-        self._tell()
+        waiting = self._waiting()
+        if waiting is None and self.prepare(trials):
+            waiting = self._waiting()
+        return None if waiting is None else self._hand_out(waiting)
+
+    def _waiting(self) -> FrozenTrial | None:
+        """The earliest trial that was asked for and given to nobody."""
         for trial in self.trials:
             if trial.number not in self._given and trial.state == TrialState.RUNNING:
                 if "result" not in trial.user_attrs:
-                    return self._hand_out(trial)
+                    return trial
                 self._given.add(trial.number)
+        return None
+
+    def prepare(self, trials: int) -> bool:
+        """Ask for one more trial, also before anybody is free for it; whether there was one to ask for."""
+        self._tell()
         count = len(self.trials)
         if count >= trials or (count >= self.ahead and not self.trials[count - self.ahead].state.is_finished()):
-            return None
+            return False
         self._mirror.sampler = self._sampler(self._seed * 1_000_003 + count)
         asked = self._mirror.ask()
         attributes = {"choice": self._suggest(asked), "bars": self._bars()}
@@ -172,7 +183,7 @@ class Study:
         self._study.add_trial(
             optuna.create_trial(state=TrialState.RUNNING, params=params, distributions=spaces, user_attrs=attributes)
         )
-        return self._hand_out(self.trials[asked.number])
+        return True
 
     def _hand_out(self, trial: FrozenTrial) -> Json:
         attempts = trial.user_attrs.get("attempts", 0) + 1

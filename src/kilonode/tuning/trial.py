@@ -5,6 +5,7 @@ What it gives back is a plain dictionary: it travels between processes.
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import time
@@ -43,6 +44,8 @@ class Runner:
         self.plan, self.comm = plan, comm
         self._folds: dict[int, Fold] = {}
         self._blocks: dict[int, dict[str, dict[str, np.ndarray]]] = {}
+        if plan["method"] == NETWORK:  # torch takes seconds: before the worker says that it is ready
+            importlib.import_module("kilonode.tuning.network")
 
     def fold(self, number: int) -> Fold:
         """A fold's data, opened once."""
