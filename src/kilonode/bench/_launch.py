@@ -17,9 +17,9 @@ ELSEWHERE = ("PMI_", "PMIX_", "OMPI_", "PALS_", "SLURM_", "HYDRA_", "OMP_NUM_THR
 """What another launcher has set: with it, a rank would look for ranks that are not there."""
 
 
-def case_arguments(parser: argparse.ArgumentParser) -> None:
+def case_arguments(parser: argparse.ArgumentParser, case: str = SMALL) -> None:
     """Options that choose what is trained."""
-    parser.add_argument("--case", default=SMALL, metavar="NAME", help=f"what is trained (default {SMALL})")
+    parser.add_argument("--case", default=case, metavar="NAME", help=f"what is trained (default {case})")
     parser.add_argument("--task", metavar="NAME", help="one of its tasks (default: its first)")
     parser.add_argument("--data", default="toy", metavar="TIER", help="of the simulation (default toy)")
     parser.add_argument("--store", type=Path, metavar="PATH", help="index of a store that is there already")

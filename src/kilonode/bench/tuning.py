@@ -21,6 +21,7 @@ import numpy as np
 
 from kilonode import config, intervals
 from kilonode.bench import _launch
+from kilonode.cases import SHORT
 from kilonode.errors import UserError
 from kilonode.progress import clock
 from kilonode.records import Json, complete, conditions, figure, read_json
@@ -41,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--curves", type=int, default=0, metavar="SEEDS", help="compare TPE and random with so many seeds (default 0)"
     )
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw these curves, a PNG file")
-    _launch.case_arguments(parser)
+    _launch.case_arguments(parser, SHORT)
 
 
 def run(options: argparse.Namespace) -> Json:
@@ -160,22 +161,23 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _as_jobs(options: argparse.Namespace, words: tuple[object, ...], folder: Path, rate: float) -> list[Json]:
-    """The same trials as Slurm jobs, one each, all submitted at once: how many an hour."""
+    """The same trials as Slurm jobs, one each, submitted at once, as many at a time as workers: how many an hour."""
     if shutil.which("sbatch") is None:
         raise UserError(
             "expected sbatch on the PATH, got none (--slurm); start slurm/testbed first, or leave --slurm out"
         )
     command = " ".join([sys.executable, *map(str, words), "--trials 1 --sampler random"])
     seeded = f'{command} --seed "$SLURM_ARRAY_TASK_ID" --folder {folder}/job-"$SLURM_ARRAY_TASK_ID"'
+    array = f"--array=1-{options.slurm}%{options.workers}"
     start = time.monotonic()
     subprocess.run(
-        ["sbatch", "--wait", "-n", "1", f"--array=1-{options.slurm}", f"--output={folder}/%a.log", "--wrap", seeded],
+        ["sbatch", "--wait", "-n", "1", array, f"--output={folder}/%a.log", "--wrap", seeded],
         check=True, stdout=sys.stderr,
     )  # fmt: skip
     alone = 3600 * len(list(folder.glob("job-*/best.json"))) / (time.monotonic() - start)
     faster = rate / alone if alone else None
     return [
-        figure("trials an hour, one Slurm job each", alone, "1/h"),
+        figure("trials an hour, one Slurm job each", alone, "1/h", jobs=options.slurm),
         figure("faster than one job a trial", faster, target=FASTER, met=faster is not None and faster >= FASTER),
     ]
 
