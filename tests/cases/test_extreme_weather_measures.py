@@ -36,7 +36,10 @@ def measured(kind: str) -> Asked:
     model, fits, seen = MODELS[kind], [], []
     fit, tuned = trainings.fit, rivals.tuned
 
-    def noted_fit(model: Any, x: np.ndarray, y: np.ndarray, steps: int, rules: Any, seed: int, pool: Any = None) -> Any:
+    def noted_fit(
+        model: Any, x: Any, y: Any, steps: int, rules: Any, seed: int, pool: Any = None, what: str = ""
+    ) -> Any:
+        assert what
         fits.append((model.weight, steps, seed, pool.tolist(), y.tobytes()))
         return fit(model, x, y, steps, rules, seed, pool)
 

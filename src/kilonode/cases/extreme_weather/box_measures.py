@@ -257,7 +257,8 @@ def _time(
     model = detector.build({**detector.DEFAULTS, **trained.settings["model"]}, train.fields.shape[1:])
     batch = rules_["batch"] * reference.shape[0] // max(len(trained.raw["test"]), 1)
     steps = max(1, rules_["epochs"] * len(train.fields) // batch)
-    trainings.fit(model, scaler(train.fields), train.labels, steps, {**rules_, "batch": batch}, 0)
+    rules_ = {**rules_, "batch": batch}
+    trainings.fit(model, scaler(train.fields), train.labels, steps, rules_, 0, what="snapshots, step")
     alone = model.found(rivals.outputs(model, scaler, test.fields))
     shape = (test.fields.shape[-2], test.fields.shape[-1])
     about = "mean average precision over the classes; same labelled frames, epochs and filters"

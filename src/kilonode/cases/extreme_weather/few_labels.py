@@ -5,6 +5,7 @@ Shape legend: F labelled frames of the test, N training frames, S seeds.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,7 @@ def measure(trained: Trained, report: Report, test: Any, reference: np.ndarray) 
     steps = max(1, asked["epochs"] * len(x) // rules["batch"])
     weight = trained.settings["model"]["reconstruction"]
     curves: dict[float, list[list[float]]] = {0.0: [], weight: []}
+    number, total = itertools.count(1), len(asked["fractions"]) * asked["seeds"] * len(curves)
     for share in asked["fractions"]:
         found: dict[float, list[Any]] = {0.0: [], weight: []}
         for seed in range(asked["seeds"]):
@@ -55,7 +57,8 @@ def measure(trained: Trained, report: Report, test: Any, reference: np.ndarray) 
                 torch.manual_seed(seed)
                 settings = {**detector.DEFAULTS, **trained.settings["model"], "reconstruction": lam}
                 model = detector.build(settings, x.shape[1:])
-                trainings.fit(model, x, y, steps, rules, seed, pool)
+                what = f"few labels, training {next(number)} of {total}, step"
+                trainings.fit(model, x, y, steps, rules, seed, pool, what)
                 found[lam].append(_metric(model, trained, test, reference))
         estimates = {}
         for lam, metrics in found.items():

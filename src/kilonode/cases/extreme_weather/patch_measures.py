@@ -93,7 +93,7 @@ def _networks(trained: Trained, report: Report, y: np.ndarray, said: np.ndarray)
         torch.manual_seed(0)
         given = {split: _alone(values) if alone else values for split, values in x.items()}
         model = models.build(trained.task, {**trained.settings["model"], "variant": variant}, given["train"].shape[1:])
-        trainings.fit(model, given["train"], labels, steps, rules, 0)
+        trainings.fit(model, given["train"], labels, steps, rules, 0, what=f"{method}, step")
         answer = _answers(model, given["test"])
         other = report.add("networks", "accuracy", method, intervals.accuracy(y, answer), "", role="network")
         gain = intervals.difference(base, other)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from kilonode.cases.contract import Batch
+from kilonode.progress import progress
 
 
 def fit(
@@ -21,6 +22,7 @@ def fit(
     rules: dict[str, Any],
     seed: int,
     pool: np.ndarray | None = None,
+    what: str = "",
 ) -> Any:
     """Train a network on one rank with Adam and a cosine schedule; the same arguments give the same weights.
 
@@ -38,6 +40,8 @@ def fit(
         Of the order.
     pool : ndarray, optional
         Rows that make half of every batch, the rest comes from all: where few samples have labels.
+    what : str
+        What the progress is called; empty: none is shown.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def fit(
     half = 0 if pool is None else max(1, rules["batch"] // 2)
     special, usual = _turns(pool, half * steps, rng), _turns(np.arange(len(x)), (rules["batch"] - half) * steps, rng)
     model.train()
-    for step in range(steps):
+    for step in progress(range(steps), steps, f"evaluate: {what}", show=bool(what)):
         count = rules["batch"] - half
         rows = np.concatenate([special[step * half : (step + 1) * half], usual[step * count : (step + 1) * count]])
         key = torch.from_numpy(rng.integers(0, 2**62, len(rows)))
