@@ -16,7 +16,8 @@ from kilonode import cases, config
 from kilonode.errors import UserError
 
 CASE = "reactor_neutrinos"
-EXAMPLE = Path(__file__).parents[1] / "examples/muon_images/mapping.yaml"
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples/muon_images/mapping.yaml"
 Json = dict[str, Any]
 Change = Callable[[Json], None]
 Problems = Callable[[Change], list[str]]
@@ -57,6 +58,9 @@ def case_problems(case_copy: Path) -> Problems:
     return lambda change: lines_of(case_copy, change, "demo")
 
 
+LOCAL_RANKS = int(yaml.safe_load((ROOT / "workflow/profiles/local/profile.yaml").read_text())["set-threads"]["train"])
+
+
 @pytest.fixture
 def mapping_problems(tmp_path: Path) -> Problems:
     """Lines that a changed copy of the example's mapping gives."""
@@ -77,6 +81,8 @@ def test_every_tier_of_every_case_is_valid(case: str, tier: str) -> None:
     assert "tiers" not in resolved
     config.check({**resolved, "tiers": {key: {} for key in config.TIERS}}, _with_data(config.schema("case")), case)
     assert sum(resolved["split"]["fractions"]) == pytest.approx(1)
+    for name, task in resolved["tasks"].items():  # a rank without a sample of each batch is refused
+        assert task["training"]["batch"] >= LOCAL_RANKS, name
 
 
 def _with_data(schema: Json) -> Json:
