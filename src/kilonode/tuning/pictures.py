@@ -109,7 +109,8 @@ def curves(best: dict[str, np.ndarray], what: str) -> Figure:
         low, high = np.transpose([intervals.student(column) or (np.nan, np.nan) for column in seeds.T])
         axes.fill_between(count, low, high, step="post", color=colour, alpha=0.15, lw=0)
     axes.set_xlabel("trials")
-    axes.set_ylabel(f"best so far\n{what}", fontsize=9)
+    axes.set_ylabel("best so far")
+    axes.set_title(what, fontsize=9)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
