@@ -7,18 +7,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]
 
-# The same examples on every machine; no limit on time, because CI machines are slow at times.
-settings.register_profile("kilonode", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples on every machine; no deadline, because CI machines are slow at times.
+settings.register_profile("kilonode", derandomize=True, deadline=None)
 settings.load_profile("kilonode")
 
 
@@ -44,6 +44,14 @@ def _run(*command: str | Path, timeout: float = 120, **options: Any) -> Done:
         child.communicate()
         raise
     return Done(words, child.returncode, out, err)
+
+
+@pytest.fixture(autouse=True)
+def _denormals() -> Iterator[None]:
+    """A training in this process rounds denormal numbers to zero for good: other tests need them."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
