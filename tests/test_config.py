@@ -18,6 +18,7 @@ from kilonode.errors import UserError
 CASE = "reactor_neutrinos"
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples/muon_images/mapping.yaml"
+LOCAL_RANKS = int(yaml.safe_load((ROOT / "workflow/profiles/local/profile.yaml").read_text())["set-threads"]["train"])
 Json = dict[str, Any]
 Change = Callable[[Json], None]
 Problems = Callable[[Change], list[str]]
@@ -56,9 +57,6 @@ def case_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def case_problems(case_copy: Path) -> Problems:
     """Lines that the demo tier of a changed copy of the case gives."""
     return lambda change: lines_of(case_copy, change, "demo")
-
-
-LOCAL_RANKS = int(yaml.safe_load((ROOT / "workflow/profiles/local/profile.yaml").read_text())["set-threads"]["train"])
 
 
 @pytest.fixture

@@ -246,6 +246,13 @@ def test_the_best_so_far_leaves_out_what_was_cut_short_and_knows_what_is_better(
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["tpe, 2 seeds", "random, 2 seeds"]
 
 
+def test_a_figure_without_curves_is_refused(kilonode: Run, tmp_path: Path) -> None:
+    done = kilonode("bench", "tuning", "--figure", "curves.png", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "expected --curves SEEDS, got none (--figure)" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_best_configuration_is_what_a_task_then_has(tmp_path: Path) -> None:
     best = {"configuration": {"model": {"filters": 3}, "training": {"lr": 0.5}}}
     (tmp_path / "network").mkdir()

@@ -47,6 +47,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Json:
     """Search, kill, search again."""
+    if options.figure and not options.curves:
+        raise UserError("expected --curves SEEDS, got none (--figure); a figure shows curves")
     folder = Path(tempfile.mkdtemp(prefix="kilonode-tuning-", dir=Path.cwd() if options.slurm else None))
     options.task = options.task or _tunable(options.case, options.data)
     try:
@@ -161,7 +163,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _as_jobs(options: argparse.Namespace, words: tuple[object, ...], folder: Path, rate: float) -> list[Json]:
-    """The same trials as Slurm jobs, one each, submitted at once, as many at a time as workers: how many an hour."""
+    """Trials of the same space as Slurm jobs, one each, none pruned, as many at a time as workers: how many an hour."""
     if shutil.which("sbatch") is None:
         raise UserError(
             "expected sbatch on the PATH, got none (--slurm); start slurm/testbed first, or leave --slurm out"

@@ -8,7 +8,7 @@ HOME = Path(__file__).parent
 SMALL = "reactor_neutrinos"
 """What benchmarks train unless told otherwise: numpy alone simulates it, in seconds."""
 SHORT = "ecog_speech"
-"""What the tuner is measured on: a trial of its toy tier takes a third of a second, so that every delay shows."""
+"""What the tuner is measured on: a trial of its toy tier takes less than a second, so that every delay shows."""
 
 
 def names() -> list[str]:

@@ -43,7 +43,7 @@ class Manager:
         self._outer: list[Json] | None = None
         self.outer: list[Json] = []
         self.spent: dict[int, float] = {}
-        self.first = self.last = 0.0
+        self.last = 0.0
         self._ready: dict[int, float] = {}
         self._news = self._ask = True
 
@@ -162,7 +162,6 @@ class Manager:
         return None
 
     def _give(self, worker: int, job: Json) -> None:
-        self.first = self.first or time.monotonic()
         self._idle.remove(worker)
         self._busy.add(worker)
         self.pool.give(worker, job)

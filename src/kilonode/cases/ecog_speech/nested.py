@@ -77,7 +77,8 @@ def rows(found: dict[str, Answers], chance: float, trials: int) -> tuple[list[Js
     Returns
     -------
     tuple
-        Rows for the record; arrays for the figures.
+        Rows for the record, with intervals over folds, which are rather short: folds share training trials; arrays for
+        the figures.
     """
     made: list[Json] = []
     arrays: dict[str, np.ndarray] = {}
